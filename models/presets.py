@@ -1,0 +1,102 @@
+"""One preset per tracker: the network, its crop sizes, and the constants its authors published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from siamtrt.errors import SiamtrtError
+from siamtrt.manifest import AnchorDecoding, Decoding, PaperFigure, PointDecoding, Preprocessing, Tracking
+from siamtrt.models.alexnet import AlexNet
+from siamtrt.models.mobilenetv2 import MobileNetV2
+from siamtrt.models.nanotrack import NanoTrack
+from siamtrt.models.resnet import ResNet50
+from siamtrt.models.siamrpnpp import SiamRPNpp
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What `export` must know of a tracker beyond its weights. `build` makes the untrained network."""
+
+    name: str
+    paper: str
+    build: Callable[[], nn.Module]
+    preprocessing: Preprocessing
+    decoding: Decoding
+    tracking: Tracking
+    paper_figure: PaperFigure | None = None
+    note: str | None = None
+
+
+SIAMRPNPP = "SiamRPN++ (Li et al., CVPR 2019)"
+NANOTRACK = "NanoTrack (HonglinChu/SiamTrackers)"
+RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
+
+
+def _anchors(score_size: int) -> AnchorDecoding:
+    return AnchorDecoding(score_size, stride=8, ratios=RATIOS, scales=(8.0,))
+
+
+def _alex_dwxcorr() -> nn.Module:
+    return SiamRPNpp(AlexNet(), channels=(256,))
+
+
+def _mobilev2() -> nn.Module:
+    return SiamRPNpp(MobileNetV2(1.4), channels=(44, 134, 448))
+
+
+def _resnet50() -> nn.Module:
+    return SiamRPNpp(ResNet50(), channels=(512, 1024, 2048), weighted=True)
+
+
+def _placeholder() -> nn.Module:
+    return SiamRPNpp(AlexNet(0.25), channels=(64,), hidden=64)
+
+
+def _nanotrack(version: int, score_size: int, tracking: Tracking) -> Preset:
+    return Preset(
+        f"nanotrack_v{version}", NANOTRACK, lambda: NanoTrack(version), Preprocessing(127, 255),
+        PointDecoding(score_size, stride=16), tracking,
+    )  # fmt: skip
+
+
+def _alex_preset(name: str) -> Preset:
+    return Preset(name, SIAMRPNPP, _alex_dwxcorr, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30))
+
+
+_ALL = (
+    _alex_preset("siamrpn_alex_dwxcorr"),
+    _alex_preset("siamrpn_alex_dwxcorr_otb"),
+    Preset(
+        "siamrpn_mobilev2_l234_dwxcorr", SIAMRPNPP, _mobilev2, Preprocessing(127, 255), _anchors(25),
+        Tracking(0.04, 0.40, 0.50), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.3"),
+    ),
+    Preset(
+        "siamrpn_r50_l234_dwxcorr", SIAMRPNPP, _resnet50, Preprocessing(127, 255), _anchors(25),
+        Tracking(0.05, 0.42, 0.38), PaperFigure(35.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.3"),
+    ),
+    _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390)),
+    _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385)),
+    _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348)),
+    Preset(
+        "placeholder", SIAMRPNPP, _placeholder, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
+        note="trained for minutes on rendered scenes, to show the pipeline; not a tracker to deploy",
+    ),
+)  # fmt: skip
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+
+
+def get_preset(name: str) -> Preset:
+    """Look a preset up by name.
+
+    Raises:
+        SiamtrtError: no such preset.
+    """
+    if name not in PRESETS:
+        raise SiamtrtError(
+            "unknown model", received=repr(name), expected=f"one of {', '.join(PRESETS)}", fix="choose one with --model"
+        )
+    return PRESETS[name]

@@ -1,0 +1,55 @@
+"""Depthwise and pixelwise cross-correlation, as eager PyTorch and as the exported operator.
+
+SiamRPN++, sec. 3.3 and fig. 5(c); the pixelwise form is AlphaRefine's (sec. 3.2), used by NanoTrack.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _grouped(x: Tensor, kernel: Tensor) -> Tensor:
+    n, c, h, w = kernel.shape
+    response = F.conv2d(x.reshape(1, n * c, *x.shape[2:]), kernel.reshape(n * c, 1, h, w), groups=n * c)
+    return response.reshape(n, c, *response.shape[2:])
+
+
+@torch.library.custom_op("siamtrt::depthwise_xcorr", mutates_args=())
+def depthwise_xcorr_op(x: Tensor, kernel: Tensor) -> Tensor:
+    """The operator as one opaque node, so that the ONNX exporter can give it its own name."""
+    return _grouped(x, kernel)
+
+
+@depthwise_xcorr_op.register_fake
+def _(x: Tensor, kernel: Tensor) -> Tensor:
+    height, width = (x.shape[i] - kernel.shape[i] + 1 for i in (2, 3))
+    return x.new_empty((x.shape[0], x.shape[1], height, width))
+
+
+def depthwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate each channel of `x` with the same channel of `kernel`.
+
+    Args:
+        x: (N, C, H, W) search features.
+        kernel: (N, C, h, w) template features.
+
+    Returns:
+        (N, C, H-h+1, W-w+1).
+    """
+    return depthwise_xcorr_op(x, kernel) if torch.compiler.is_exporting() else _grouped(x, kernel)
+
+
+def pixelwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
+    """Dot product of every template position with every search position.
+
+    Args:
+        x: (N, C, H, W) search features.
+        kernel: (N, K, C), one row per template position.
+
+    Returns:
+        (N, K, H, W).
+    """
+    n, c, h, w = x.shape
+    return (kernel @ x.reshape(n, c, h * w)).reshape(n, kernel.shape[1], h, w)
