@@ -102,7 +102,7 @@ class _BranchedPixelwise(nn.Module):
 def _tower(widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:
     """v1, v2: depthwise and 1x1 convolution, then BatchNorm and ReLU6, layer by layer."""
     layers: list[nn.Module] = []
-    for c_in, c_out, kernel in zip(widths, widths[1:], kernels, strict=True):
+    for c_in, c_out, kernel in zip(widths[:-1], widths[1:], kernels, strict=True):
         layers += [
             nn.Conv2d(c_in, c_in, kernel, padding=kernel // 2, groups=c_in, bias=False),
             nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU6(),

@@ -29,19 +29,19 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(out)) + shortcut)
 
 
-def _shortcut(c_in: int, c_out: int, stride: int, dilation: int) -> nn.Sequential:
-    """Projection of the shortcut: 1x1 in the first stage, 3x3 where the stage strides or dilates."""
-    if stride == 1 and dilation == 1:
-        conv = nn.Conv2d(c_in, c_out, 1, bias=False)
-    else:
-        padding = dilation if dilation > 1 else 0
-        conv = nn.Conv2d(c_in, c_out, 3, stride, padding, dilation, bias=False)
+def _shortcut(c_in: int, c_out: int, kernel: int, stride: int, dilation: int) -> nn.Sequential:
+    """Projection of the shortcut; like the block it bridges, it is unpadded where it strides."""
+    padding = 0 if kernel == 1 or stride > 1 else dilation
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(c_out))
 
 
 def _stage(c_in: int, planes: int, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    c_out, half = planes * EXPANSION, max(dilation // 2, 1)
-    first = Bottleneck(c_in, planes, stride, half, _shortcut(c_in, c_out, stride, half if dilation > 1 else 1))
+    """Bottlenecks of one stage; the first halves the dilation, and strided or dilated stages have a 3x3 shortcut."""
+    c_out, first_dilation = planes * EXPANSION, max(dilation // 2, 1)
+    kernel = 1 if stride == 1 and dilation == 1 else 3
+    shortcut = _shortcut(c_in, c_out, kernel, stride, first_dilation)
+    first = Bottleneck(c_in, planes, stride, first_dilation, shortcut)
     return nn.Sequential(first, *(Bottleneck(c_out, planes, 1, dilation, None) for _ in range(blocks - 1)))
 
 

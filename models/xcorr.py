@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+OPERATOR = "siamtrt::DepthwiseXCorr"
+
 
 def _grouped(x: Tensor, kernel: Tensor) -> Tensor:
     n, c, h, w = kernel.shape
@@ -16,16 +18,11 @@ def _grouped(x: Tensor, kernel: Tensor) -> Tensor:
     return response.reshape(n, c, *response.shape[2:])
 
 
-@torch.library.custom_op("siamtrt::depthwise_xcorr", mutates_args=())
-def depthwise_xcorr_op(x: Tensor, kernel: Tensor) -> Tensor:
-    """The operator as one opaque node, so that the ONNX exporter can give it its own name."""
-    return _grouped(x, kernel)
-
-
-@depthwise_xcorr_op.register_fake
-def _(x: Tensor, kernel: Tensor) -> Tensor:
-    height, width = (x.shape[i] - kernel.shape[i] + 1 for i in (2, 3))
-    return x.new_empty((x.shape[0], x.shape[1], height, width))
+def _symbolic(x: Tensor, kernel: Tensor) -> Tensor:
+    """The operator as one node of its own name; `siamtrt.export` supplies its body."""
+    n, c, h, w = kernel.shape
+    shape = (n, c, x.shape[2] - h + 1, x.shape[3] - w + 1)
+    return torch.onnx.ops.symbolic(OPERATOR, (x, kernel), {"group": n * c}, dtype=x.dtype, shape=shape, version=1)
 
 
 def depthwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
@@ -38,7 +35,7 @@ def depthwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         (N, C, H-h+1, W-w+1).
     """
-    return depthwise_xcorr_op(x, kernel) if torch.compiler.is_exporting() else _grouped(x, kernel)
+    return _symbolic(x, kernel) if torch.onnx.is_in_onnx_export() else _grouped(x, kernel)
 
 
 def pixelwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+"""From a frame to a network input: the one crop shared by tracker, calibration and benchmark."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from siamtrt.errors import FrameError
+
+Fill = tuple[int, int, int]
+
+
+def check_frame(frame: np.ndarray) -> tuple[int, int]:
+    """Validate a frame and return its `(width, height)`.
+
+    Raises:
+        FrameError: not a non-empty (H, W, 3) uint8 array.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        shown = f"{frame.dtype} array of shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise FrameError(
+            "unusable frame", received=shown, expected="(H, W, 3) uint8 BGR",
+            fix="convert first, e.g. cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) or (frame * 255).astype('uint8')",
+        )
+    if frame.size == 0:
+        raise FrameError("empty frame", received=f"shape {frame.shape}", expected="at least 1x1 pixels",
+                         fix="check that the source delivered a picture")  # fmt: skip
+    return frame.shape[1], frame.shape[0]
+
+
+def mean_colour(frame: np.ndarray) -> Fill:
+    """Mean of each channel, truncated to an integer: the colour that pads crops (SiamFC, sec. 2.3)."""
+    blue, green, red, _ = cv2.mean(frame)
+    return int(blue), int(green), int(red)
+
+
+def context_side(size_wh: tuple[float, float], context_amount: float) -> float:
+    """Side in pixels of the square that holds a target and its context (SiamFC, sec. 2.3).
+
+    sqrt((w + 2p)(h + 2p)) with 2p = context_amount * (w + h).
+    """
+    width, height = size_wh
+    margin = context_amount * (width + height)
+    return math.sqrt((width + margin) * (height + margin))
+
+
+def subwindow(frame: np.ndarray, center_xy: tuple[float, float], side: int, out_size: int, fill: Fill) -> np.ndarray:
+    """Cut a square around a centre and resize it; what lies outside the frame has the fill colour.
+
+    The square starts on a whole pixel and is resized bilinearly, as the reference trackers cut it. Only
+    the square is padded, never the frame.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        center_xy: centre in pixels.
+        side: side of the square in whole pixels, at least 1.
+        out_size: side of the result.
+
+    Returns:
+        (out_size, out_size, 3) uint8; may be a view of `frame` where nothing had to change.
+    """
+    height, width = frame.shape[:2]
+    half = (side + 1) / 2
+    left, top = (math.floor(center - half + 0.5) for center in center_xy)
+    right, bottom = left + side, top + side
+    x0, x1 = min(max(left, 0), width), min(max(right, 0), width)
+    y0, y1 = min(max(top, 0), height), min(max(bottom, 0), height)
+    if x0 >= x1 or y0 >= y1:
+        return np.full((out_size, out_size, 3), fill, np.uint8)
+    patch = frame[y0:y1, x0:x1]
+    if (x1 - x0, y1 - y0) != (side, side):
+        patch = cv2.copyMakeBorder(patch, y0 - top, bottom - y1, x0 - left, right - x1, cv2.BORDER_CONSTANT, value=fill)
+    return patch if side == out_size else cv2.resize(patch, (out_size, out_size))
+
+
+def planes_into(crop: np.ndarray, tensor: np.ndarray) -> None:
+    """Write an (S, S, 3) uint8 crop into a (1, 3, S, S) float32 tensor, 0..255, channel order kept."""
+    for plane, channel in zip(tensor[0], cv2.split(crop), strict=True):
+        np.copyto(plane, channel)
