@@ -1,0 +1,137 @@
+"""A checkpoint -> a bundle: split, simplified, proven equal to PyTorch, written whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+import siamtrt
+from siamtrt.errors import BundleError, ExportError
+from siamtrt.export.onnx_export import OUTPUTS, ExportedGraph, export_split
+from siamtrt.files import staged_directory
+from siamtrt.manifest import MANIFEST_NAME, GraphSpec, Manifest, Source, save_manifest, sha256_of
+from siamtrt.models.checkpoints import LoadedNetwork, load_network
+
+PARITY_LIMIT = 1e-4  # of the output's largest magnitude
+PARITY_SEED = 0
+RECORDED_PACKAGES = ("torch", "onnx", "onnxsim", "onnxscript", "onnxruntime")
+
+Report = Callable[[str], None]
+
+
+def export_bundle(
+    checkpoint: Path | str, bundle: Path | str, model: str | None = None, report: Report = lambda step: None
+) -> Manifest:
+    """Export a checkpoint to a bundle directory.
+
+    Args:
+        checkpoint: see `load_network`.
+        bundle: directory to write; an older bundle there is replaced, anything else is refused.
+        model: preset name, inferred when the parameter names decide it.
+        report: called with the name of each step as it begins.
+
+    Raises:
+        CheckpointError, SiamtrtError: see `load_network`.
+        BundleError: the directory exists and is not a bundle.
+        ExportError: the exported graphs do not reproduce the network.
+    """
+    target = Path(bundle)
+    _require_replaceable(target)
+    report("loading the checkpoint")
+    network = load_network(checkpoint, model)
+    return bundle_from_network(network, target, report)
+
+
+def bundle_from_network(network: LoadedNetwork, bundle: Path, report: Report = lambda step: None) -> Manifest:
+    """Write the bundle of a loaded network; see `export_bundle`."""
+    preset, crop = network.preset, network.preset.preprocessing
+    report("splitting and simplifying the graphs")
+    graphs = export_split(network.module, crop.template_size, crop.search_size)
+    with staged_directory(bundle) as staging:
+        for name, graph in graphs.items():
+            onnx.save(graph.model, staging / f"{name}.onnx")
+        report("comparing with PyTorch")
+        parity = measure_parity(network, staging)
+        _require_parity(parity, preset.name)
+        manifest = Manifest(
+            model=preset.name, paper=preset.paper, source=Source(network.checkpoint.name, network.sha256),
+            graphs={name: _graph_spec(staging, name, graph) for name, graph in graphs.items()},
+            preprocessing=crop, decoding=preset.decoding, tracking=preset.tracking, parity=parity,
+            versions={"siamtrt": siamtrt.__version__, **{name: version(name) for name in RECORDED_PACKAGES}},
+            paper_figure=preset.paper_figure, note=preset.note,
+        )  # fmt: skip
+        save_manifest(manifest, staging)
+    return manifest
+
+
+def measure_parity(network: LoadedNetwork, bundle: Path) -> dict[str, float]:
+    """Run PyTorch and ONNX Runtime on the same crops.
+
+    The search graph is fed by the template graph, so that the pair is judged as it will run.
+
+    Returns:
+        `{tensor name: max |onnx - torch| / max |torch|}` for the template's tensors, cls and loc.
+    """
+    crop = network.preset.preprocessing
+    z, x = (parity_crop(size, PARITY_SEED + i) for i, size in enumerate((crop.template_size, crop.search_size)))
+    with torch.no_grad():
+        kernels = network.module.template(torch.from_numpy(z))  # type: ignore[operator]
+        outputs = network.module.search(torch.from_numpy(x), *kernels)  # type: ignore[operator]
+    template = _session(bundle / "template.onnx")
+    names = [output.name for output in template.get_outputs()]
+    exported = dict(zip(names, template.run(None, {"z": z}), strict=True))
+    results = _session(bundle / "search.onnx").run(list(OUTPUTS), {"x": x, **exported})
+    expected = dict(zip([*names, *OUTPUTS], [*kernels, *outputs], strict=True))
+    actual = {**exported, **dict(zip(OUTPUTS, results, strict=True))}
+    return {name: relative_error(actual[name], expected[name].numpy()) for name in expected}
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """max |actual - expected| / max |expected|; infinite where `actual` is not finite or the shapes differ."""
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
+        return float("inf")
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(actual - expected).max())
+    return difference / scale if scale else difference
+
+
+def parity_crop(size: int, seed: int) -> np.ndarray:
+    """A smooth random picture with pixel noise, (1, 3, size, size) float32 in 0..255."""
+    rng = np.random.default_rng([seed, size])
+    smooth = cv2.resize(rng.uniform(0, 255, (12, 12, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255)
+    return np.ascontiguousarray(noisy.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def _require_parity(parity: dict[str, float], model: str) -> None:
+    worst = max(parity, key=lambda name: parity[name])
+    if not parity[worst] <= PARITY_LIMIT:
+        raise ExportError(
+            f"the exported {model} does not reproduce PyTorch", received=f"{worst} off by {parity[worst]:.2e}",
+            expected=f"at most {PARITY_LIMIT:.0e} of its largest magnitude",
+            fix="report the tracker and the versions of torch, onnx, onnxsim and onnxruntime",
+        )
+
+
+def _graph_spec(folder: Path, name: str, graph: ExportedGraph) -> GraphSpec:
+    file = f"{name}.onnx"
+    return GraphSpec(file, sha256_of(folder / file), graph.inputs, graph.outputs)
+
+
+def _require_replaceable(bundle: Path) -> None:
+    if bundle.is_file() or (bundle.is_dir() and any(bundle.iterdir()) and not (bundle / MANIFEST_NAME).is_file()):
+        raise BundleError(
+            "will not overwrite what is not a bundle", received=str(bundle),
+            expected="a new or empty directory, or an older bundle", fix="choose another -o",
+        )

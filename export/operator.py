@@ -1,0 +1,55 @@
+"""`siamtrt::DepthwiseXCorr`: the correlation as an ONNX function, and its removal for the plugin lowering."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import FunctionProto, ModelProto, parser
+
+DOMAIN = "siamtrt"
+VERSION = 1
+
+# The kernel is a tensor, so the body is a grouped convolution over batch and channels folded together.
+_BODY = """
+<domain: "siamtrt", opset_import: ["" : 18]>
+DepthwiseXCorr <group: int> (x, k) => (response)
+{
+    to_one_row = Constant <value_ints: ints = [1, -1]> ()
+    to_one_column = Constant <value_ints: ints = [-1, 1]> ()
+    x_side = Shape <start: int = 2, end: int = 4> (x)
+    k_side = Shape <start: int = 2, end: int = 4> (k)
+    x_shape = Concat <axis: int = 0> (to_one_row, x_side)
+    k_shape = Concat <axis: int = 0> (to_one_column, k_side)
+    x_row = Reshape (x, x_shape)
+    weight = Reshape (k, k_shape)
+    row = Conv <group: int = @group> (x_row, weight)
+    batch_channels = Shape <start: int = 0, end: int = 2> (x)
+    response_side = Shape <start: int = 2, end: int = 4> (row)
+    response_shape = Concat <axis: int = 0> (batch_channels, response_side)
+    response = Reshape (row, response_shape)
+}
+"""
+
+
+def depthwise_xcorr_function() -> FunctionProto:
+    """The function: x (N, C, H, W), k (N, C, h, w), attribute group = N*C -> (N, C, H-h+1, W-w+1)."""
+    return parser.parse_function(_BODY)
+
+
+def with_operator_function(model: ModelProto) -> ModelProto:
+    """A copy in which every `siamtrt::DepthwiseXCorr` node has its body (native lowering)."""
+    result = without_operator_function(model)
+    if any(node.domain == DOMAIN for node in result.graph.node):
+        result.functions.append(depthwise_xcorr_function())
+        if all(entry.domain != DOMAIN for entry in result.opset_import):
+            result.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    return result
+
+
+def without_operator_function(model: ModelProto) -> ModelProto:
+    """A copy whose `siamtrt::DepthwiseXCorr` nodes are left to a plugin of that name (plugin lowering)."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    kept = [function for function in result.functions if function.domain != DOMAIN]
+    del result.functions[:]
+    result.functions.extend(kept)
+    return result

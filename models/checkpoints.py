@@ -1,0 +1,197 @@
+"""Authors' checkpoint files: read without running code, matched to a preset, loaded strictly."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from siamtrt.errors import CheckpointError
+from siamtrt.manifest import sha256_of
+from siamtrt.models.presets import PRESETS, Preset, get_preset
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+# NanoTrack's snapshots pickle an optimiser that holds numpy scalars; these three names rebuild a number, no more.
+NUMPY_SCALARS = [np.dtype, np.dtypes.Float64DType, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
+LISTED = 5  # names shown of each kind in a mismatch
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A trained network in evaluation mode, the preset it fits, and the file it came from."""
+
+    preset: Preset
+    module: nn.Module
+    checkpoint: Path
+    sha256: str
+
+
+def load_network(checkpoint: Path | str, model: str | None = None) -> LoadedNetwork:
+    """Load a checkpoint into the network it belongs to.
+
+    Args:
+        checkpoint: a `.pth`/`.pt`/`.model` file as authors publish it, or `.safetensors`.
+        model: preset name; inferred from the parameter names and shapes when they decide it.
+
+    Raises:
+        CheckpointError: missing, truncated or unsafe file, or parameters of another network.
+        SiamtrtError: unknown `model`.
+    """
+    path = Path(checkpoint)
+    if model is not None:
+        get_preset(model)
+    state = read_state_dict(path)
+    preset = get_preset(model) if model is not None else infer_preset(state, path)
+    module = preset.build()
+    _check_fit(state, _shapes(module.state_dict()), preset.name, path)
+    module.load_state_dict(state, strict=False)  # only BatchNorm's step counters may still be absent
+    return LoadedNetwork(preset, module.eval(), path, sha256_of(path))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the parameters of a checkpoint as float32 (integers stay), without wrapper and `module.` prefix.
+
+    Raises:
+        CheckpointError: see `load_network`.
+    """
+    raw: Any = _read_file(path)
+    for wrapper in WRAPPERS:
+        if isinstance(raw, Mapping) and isinstance(raw.get(wrapper), Mapping):
+            raw = raw[wrapper]
+            break
+    if not isinstance(raw, Mapping) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
+        raise CheckpointError(
+            "no parameters in the checkpoint", received=f"{path} holding {_described(raw)}",
+            expected="a state dict of tensors, bare or under " + ", ".join(WRAPPERS),
+            fix="save it again with torch.save(model.state_dict(), path)",
+        )
+    state = {str(name).removeprefix("module."): _as_float32(value) for name, value in raw.items()}
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            "checkpoint holds NaN or infinity", received=_listed(broken), expected="finite weights",
+            fix="use a snapshot from before the training diverged",
+        )
+    return state
+
+
+def _read_file(path: Path) -> object:
+    fix = "check the path, or download the checkpoint again"
+    if not path.is_file():
+        raise CheckpointError("no such checkpoint", received=str(path), expected="a file", fix=fix)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(
+                "unreadable checkpoint", received=f"{path}: {error}", expected="a whole safetensors file", fix=fix
+            ) from error
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _unpickling_error(path, str(error), fix) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            "unreadable checkpoint", received=f"{path} ({path.stat().st_size} bytes): {_first_line(error)}",
+            expected="a whole PyTorch checkpoint", fix=fix,
+        ) from error
+
+
+def _unpickling_error(path: Path, message: str, fix: str) -> CheckpointError:
+    """Tell a pickle that names foreign code from one that is merely cut short."""
+    marker = "WeightsUnpickler error:"
+    detail = message.partition(marker)[2].strip().splitlines()
+    reason = detail[0] if detail else message.splitlines()[0]
+    if "GLOBAL" in reason or "allowlisted" in reason or "global" in reason:
+        return CheckpointError(
+            "checkpoint refused: its pickle asks to import code", received=f"{path}: {reason}",
+            expected="tensors and plain containers only (weights_only=True)",
+            fix="if you trust its author, load it yourself and save torch.save(model.state_dict(), path)",
+        )
+    return CheckpointError(
+        "unreadable checkpoint", received=f"{path}: {reason}", expected="a whole PyTorch checkpoint", fix=fix
+    )
+
+
+def infer_preset(state: dict[str, Tensor], path: Path) -> Preset:
+    """The one preset whose parameter names and shapes these are.
+
+    Raises:
+        CheckpointError: several presets share them, or none has them (names the nearest).
+    """
+    shapes = _comparable(_shapes(state))
+    expected = {name: _comparable(_preset_shapes(preset)) for name, preset in PRESETS.items()}
+    fits = [name for name, wanted in expected.items() if wanted == shapes]
+    if len(fits) == 1:
+        return PRESETS[fits[0]]
+    if fits:
+        raise CheckpointError(
+            "the parameter names do not decide the tracker", received=f"{path}, which fits {', '.join(fits)}",
+            expected="one of them", fix=f"say which, e.g. --model {fits[0]}",
+        )
+    nearest = max(expected, key=lambda name: len(expected[name].items() & shapes.items()))
+    raise _misfit(shapes, expected[nearest], path, nearest, nearest)
+
+
+def _check_fit(state: dict[str, Tensor], wanted: Shapes, name: str, path: Path) -> None:
+    shapes, wanted = _comparable(_shapes(state)), _comparable(wanted)
+    if shapes != wanted:
+        expected = {other: _comparable(_preset_shapes(preset)) for other, preset in PRESETS.items()}
+        nearest = max(expected, key=lambda other: len(expected[other].items() & shapes.items()))
+        raise _misfit(shapes, wanted, path, name, nearest)
+
+
+def _misfit(shapes: Shapes, wanted: Shapes, path: Path, name: str, nearest: str) -> CheckpointError:
+    missing = [key for key in wanted if key not in shapes]
+    unexpected = [key for key in shapes if key not in wanted]
+    resized = [f"{k} {shapes[k]} for {wanted[k]}" for k in wanted if k in shapes and shapes[k] != wanted[k]]
+    found = f"{path} with {len(missing)} missing ({_listed(missing)}), {len(unexpected)} unexpected "
+    found += f"({_listed(unexpected)}), {len(resized)} of another shape ({_listed(resized)})"
+    return CheckpointError(
+        f"checkpoint is not a {name}", received=found, expected=f"the {len(wanted)} parameters of {name}",
+        fix=f"the nearest preset is {nearest}; known presets: {', '.join(PRESETS)}",
+    )
+
+
+def _preset_shapes(preset: Preset) -> Shapes:
+    with torch.device("meta"):
+        return _shapes(preset.build().state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _comparable(shapes: Shapes) -> Shapes:
+    """Without BatchNorm's step counters, which files from before PyTorch 0.4.1 lack and inference never reads."""
+    return {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
+
+
+def _as_float32(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _listed(names: list[str]) -> str:
+    more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(names[:LISTED]) or "none") + more
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict of {_listed([str(key) for key in value])}"
+    return f"a {type(value).__name__}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,24 @@
+"""siamtrt: Siamese single-object trackers, from PyTorch checkpoints to TensorRT engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siamtrt.runtime.tracker import Tracker
+
+__version__ = "0.1.0"
+__all__ = ["Tracker", "__version__"]
+
+_here = Path(__file__).parent
+if not (_here / "models").is_dir():  # imported from a checkout's root, where the other folders lie beside this one
+    __path__.append(str(_here.parent))
+
+
+def __getattr__(name: str) -> object:
+    if name == "Tracker":
+        from siamtrt.runtime.tracker import Tracker
+
+        return Tracker
+    raise AttributeError(f"module 'siamtrt' has no attribute {name!r}")
