@@ -1,0 +1,62 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from siamtrt.errors import BundleError
+from siamtrt.manifest import GraphSpec, Manifest, verified_file
+from siamtrt.runtime.session import CheckedSession, Feeds
+
+SINGLE_THREAD_BYTES = 8 << 20  # below this much weight, waking a second thread costs more than it computes
+
+
+class OrtSession(CheckedSession):
+    """A graph in ONNX Runtime.
+
+    Args:
+        path: the ONNX file.
+        spec: its tensors, from the manifest.
+        threads: intra-op threads; None chooses by the size of the weights.
+    """
+
+    def __init__(self, path: Path, spec: GraphSpec, threads: int | None = None) -> None:
+        super().__init__(f"{path.stem} (onnxruntime)", spec.inputs, spec.outputs)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is None:
+            threads = 1 if path.stat().st_size < SINGLE_THREAD_BYTES else 0
+        options.intra_op_num_threads = threads
+        self._names = [output.name for output in spec.outputs]
+        self._session: ort.InferenceSession | None = None
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            found = {tensor.name for tensor in self._session.get_inputs()}, {t.name for t in self._session.get_outputs()}
+        except Exception as error:  # onnxruntime raises its own untyped exceptions
+            raise BundleError(
+                "ONNX Runtime cannot load the graph", received=f"{path}: {error}", expected="a graph it supports",
+                fix="upgrade onnxruntime, or export the bundle again",
+            ) from error
+        wanted = {tensor.name for tensor in spec.inputs}, set(self._names)
+        if found != wanted:
+            raise BundleError(
+                "manifest and graph disagree", received=f"{path.name} with {found}", expected=str(wanted),
+                fix="export the bundle again",
+            )
+
+    def _run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        assert self._session is not None
+        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+
+    def close(self) -> None:
+        super().close()
+        self._session = None
+
+
+def ort_session(bundle: Path, manifest: Manifest, graph: str, threads: int | None = None) -> OrtSession:
+    """Session of a bundle's graph, its file's hash verified."""
+    spec = manifest.graphs[graph]
+    return OrtSession(verified_file(bundle, spec.file, spec.sha256), spec, threads)

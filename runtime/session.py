@@ -1,0 +1,136 @@
+"""One contract for every backend: named, ordered tensors in; a dict of tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import numpy as np
+
+from siamtrt.errors import SessionError, SiamtrtError
+from siamtrt.manifest import GRAPHS, TensorSpec, load_manifest
+
+Backend = Literal["auto", "onnxruntime", "tensorrt", "torch"]
+BACKENDS: tuple[Backend, ...] = ("auto", "onnxruntime", "tensorrt", "torch")
+Feeds = Mapping[str, np.ndarray]
+
+
+class Session(Protocol):
+    """A graph ready to run. `inputs` and `outputs` are in the manifest's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        """Compute every output from every input.
+
+        The arrays returned belong to the caller until the next `run`.
+
+        Raises:
+            SessionError: an input is missing, unknown, or of another shape or dtype; the session is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds; closing twice is allowed."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class CheckedSession:
+    """What the backends share: the checks of the contract and the context manager."""
+
+    def __init__(self, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self._expected = [(spec.name, spec.shape, np.dtype(spec.dtype)) for spec in inputs]
+        self._closed = False
+
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        """See `Session.run`."""
+        if self._closed:
+            raise SessionError(
+                "session is closed", received=f"run() on {self.name}", expected="an open session",
+                fix="open it again with open_session",
+            )
+        if len(feeds) != len(self._expected):
+            raise self._mismatch(f"inputs {sorted(feeds)}")
+        for name, shape, dtype in self._expected:
+            array = feeds.get(name)
+            if array is None:
+                raise self._mismatch(f"inputs {sorted(feeds)}")
+            if array.shape != shape or array.dtype != dtype:
+                raise self._mismatch(f"{name} {array.dtype}{array.shape}")
+        return self._run(feeds)
+
+    def _mismatch(self, received: str) -> SessionError:
+        expected = ", ".join(f"{name} {dtype}{shape}" for name, shape, dtype in self._expected)
+        return SessionError(
+            f"wrong input of {self.name}", received=received, expected=expected,
+            fix="pass exactly these arrays; session.inputs lists them",
+        )
+
+    def _run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_session(
+    bundle: Path | str, graph: str, backend: Backend = "auto", *, threads: int | None = None,
+    checkpoint: Path | str | None = None,
+) -> Session:  # fmt: skip
+    """Open one graph of a bundle.
+
+    Args:
+        bundle: directory written by `siamtrt export`.
+        graph: "template" or "search".
+        backend: "onnxruntime" (CPU), "tensorrt" (an engine built for this GPU), "torch" (the module, from
+            its checkpoint), or "auto": TensorRT where this machine can run an engine of the bundle, else
+            ONNX Runtime.
+        threads: CPU threads of one run; by default one for small networks and all cores for large ones.
+        checkpoint: for "torch" only, the file the bundle was exported from.
+
+    Raises:
+        BundleError: the bundle is incomplete or edited.
+        EngineError, MissingPackageError: the backend cannot run here.
+        SiamtrtError: unknown graph or backend.
+    """
+    root = Path(bundle)
+    manifest = load_manifest(root)
+    if graph not in GRAPHS or backend not in BACKENDS:
+        raise SiamtrtError(
+            "no such session", received=f"graph {graph!r}, backend {backend!r}",
+            expected=f"graph of {GRAPHS}, backend of {BACKENDS}", fix="correct the name",
+        )
+    if backend == "auto":
+        from siamtrt.runtime.engines import can_run_engines
+
+        backend = "tensorrt" if can_run_engines(manifest) else "onnxruntime"
+    if backend == "torch":
+        from siamtrt.runtime.torch_session import torch_session
+
+        return torch_session(manifest, graph, checkpoint, threads)
+    if backend == "tensorrt":
+        from siamtrt.runtime.trt_session import trt_session
+
+        return trt_session(root, manifest, graph)
+    from siamtrt.runtime.ort_session import ort_session
+
+    return ort_session(root, manifest, graph, threads)
