@@ -46,7 +46,10 @@ def context_side(size_wh: tuple[float, float], context_amount: float) -> float:
     return math.sqrt((width + margin) * (height + margin))
 
 
-def subwindow(frame: np.ndarray, center_xy: tuple[float, float], side: int, out_size: int, fill: Fill) -> np.ndarray:
+def subwindow(
+    frame: np.ndarray, center_xy: tuple[float, float], side: int, out_size: int, fill: Fill,
+    out: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Cut a square around a centre and resize it; what lies outside the frame has the fill colour.
 
     The square starts on a whole pixel and is resized bilinearly, as the reference trackers cut it. Only
@@ -57,9 +60,11 @@ def subwindow(frame: np.ndarray, center_xy: tuple[float, float], side: int, out_
         center_xy: centre in pixels.
         side: side of the square in whole pixels, at least 1.
         out_size: side of the result.
+        fill: colour outside the frame.
+        out: (out_size, out_size, 3) uint8 to write into, saving an allocation where a resize happens.
 
     Returns:
-        (out_size, out_size, 3) uint8; may be a view of `frame` where nothing had to change.
+        (out_size, out_size, 3) uint8: `out`, a new array, or a view of `frame` where nothing had to change.
     """
     height, width = frame.shape[:2]
     half = (side + 1) / 2
@@ -72,10 +77,28 @@ def subwindow(frame: np.ndarray, center_xy: tuple[float, float], side: int, out_
     patch = frame[y0:y1, x0:x1]
     if (x1 - x0, y1 - y0) != (side, side):
         patch = cv2.copyMakeBorder(patch, y0 - top, bottom - y1, x0 - left, right - x1, cv2.BORDER_CONSTANT, value=fill)
-    return patch if side == out_size else cv2.resize(patch, (out_size, out_size))
+    return patch if side == out_size else cv2.resize(patch, (out_size, out_size), dst=out)
 
 
-def planes_into(crop: np.ndarray, tensor: np.ndarray) -> None:
-    """Write an (S, S, 3) uint8 crop into a (1, 3, S, S) float32 tensor, 0..255, channel order kept."""
-    for plane, channel in zip(tensor[0], cv2.split(crop), strict=True):
-        np.copyto(plane, channel)
+class CropBuffer:
+    """A network input that is cut from frames again and again without allocating.
+
+    Args:
+        size: side of the crop in pixels.
+
+    Attributes:
+        tensor: (1, 3, size, size) float32 in 0..255, BGR planes; overwritten by each `cut`.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.tensor = np.empty((1, 3, size, size), np.float32)
+        self._pixels = np.empty((size, size, 3), np.uint8)
+        self._planes = np.empty((3, size, size), np.uint8)
+        self._plane_list = list(self._planes)
+
+    def cut(self, frame: np.ndarray, center_xy: tuple[float, float], side: int, fill: Fill) -> np.ndarray:
+        """`subwindow` of a frame as `tensor`."""
+        crop = subwindow(frame, center_xy, side, self._pixels.shape[0], fill, self._pixels)
+        cv2.split(crop, self._plane_list)
+        np.copyto(self.tensor[0], self._planes)
+        return self.tensor

@@ -14,7 +14,7 @@ import numpy as np
 from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.manifest import Manifest, load_manifest
-from siamtrt.runtime.crop import check_frame, mean_colour, planes_into, subwindow
+from siamtrt.runtime.crop import CropBuffer, Fill, check_frame, mean_colour
 from siamtrt.runtime.decode import Decoder, Status, TargetState, state_from_box
 from siamtrt.runtime.session import Backend, Session, open_session
 
@@ -48,7 +48,7 @@ class _Target:
     """What initialisation fixes: the template's tensors, the padding colour, the frame's size."""
 
     kernels: dict[str, np.ndarray]
-    fill: tuple[int, int, int]
+    fill: Fill
     frame_size: tuple[int, int]
 
 
@@ -69,10 +69,7 @@ class Tracker:
         self._target: _Target | None = None
         self._state: TargetState | None = None
         crop = manifest.preprocessing
-        self._inputs = {
-            "template": np.empty((1, 3, crop.template_size, crop.template_size), np.float32),
-            "search": np.empty((1, 3, crop.search_size, crop.search_size), np.float32),
-        }
+        self._crops = {"template": CropBuffer(crop.template_size), "search": CropBuffer(crop.search_size)}
 
     @classmethod
     def load(
@@ -142,10 +139,9 @@ class Tracker:
         return TrackResult(state.status == "tracked", state.box_xywh, state.score, state.status, times)
 
     def _crop(
-        self, graph: str, frame: np.ndarray, state: TargetState, side: int, fill: tuple[int, int, int]
+        self, graph: str, frame: np.ndarray, state: TargetState, side: int, fill: Fill
     ) -> dict[str, np.ndarray]:
-        tensor = self._inputs[graph]
-        planes_into(subwindow(frame, state.center_xy, side, tensor.shape[2], fill), tensor)
+        tensor = self._crops[graph].cut(frame, state.center_xy, side, fill)
         return {self._sessions[graph].inputs[0].name: tensor}
 
     def _initialised(self) -> tuple[_Target, TargetState]:

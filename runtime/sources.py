@@ -1,0 +1,138 @@
+"""Where frames come from: a video file, a folder of images, a camera."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from siamtrt.errors import SourceError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+DEFAULT_FPS = 30.0
+MINIMUM_FRAMES = 2  # one to initialise on, one to track
+
+
+@dataclass
+class FrameSource:
+    """Frames in order, with what is known of them in advance.
+
+    Attributes:
+        name: for messages.
+        frames: iterator of (H, W, 3) uint8 BGR frames.
+        length: number of frames, None for a camera or where the container does not say.
+        fps: frames a second at which they were recorded.
+        live: frames arrive in real time and without end.
+    """
+
+    name: str
+    frames: Iterator[np.ndarray]
+    length: int | None
+    fps: float = DEFAULT_FPS
+    live: bool = False
+    _count: int = field(default=0, repr=False)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the frames.
+
+        Raises:
+            SourceError: there is no frame, or only one.
+        """
+        for frame in self.frames:
+            self._count += 1
+            yield frame
+        if self._count < MINIMUM_FRAMES:
+            raise too_short(self.name, self._count)
+
+
+def too_short(name: str, count: int) -> SourceError:
+    """The error of a source with nothing to track."""
+    return SourceError(
+        "nothing to track", received=f"{count} frame{'s' * (count != 1)} in {name}",
+        expected=f"at least {MINIMUM_FRAMES} frames", fix="use a longer video, or check that the file is whole",
+    )
+
+
+def open_source(source: str | Path) -> FrameSource:
+    """Open a camera index, a video file or a folder of images.
+
+    Raises:
+        SourceError: missing, unreadable or empty.
+    """
+    text = str(source)
+    if text.isdecimal():
+        return _open_camera(int(text))
+    path = Path(source)
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise SourceError(
+            "no such source", received=text, expected="a video file, a folder of images or a camera index",
+            fix="check the path",
+        )
+    return _open_video(path)
+
+
+def _open_camera(index: int) -> FrameSource:
+    capture = cv2.VideoCapture(index)
+    if not capture.isOpened():
+        raise SourceError(
+            "camera does not open", received=f"index {index}", expected="a connected camera",
+            fix="try another index (ls /dev/video*), or check that no other program uses it",
+        )
+    return FrameSource(f"camera {index}", _read(capture), None, _fps(capture), live=True)
+
+
+def _open_video(path: Path) -> FrameSource:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise SourceError(
+            "unreadable video", received=f"{path} ({path.stat().st_size} bytes)", expected="a video OpenCV can decode",
+            fix="convert it, e.g. ffmpeg -i IN -c:v libx264 OUT.mp4, or pass a folder of images",
+        )
+    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    return FrameSource(str(path), _read(capture), length if length > 0 else None, _fps(capture))
+
+
+def _open_folder(path: Path) -> FrameSource:
+    images = sorted((p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if len(images) < MINIMUM_FRAMES:
+        raise too_short(str(path), len(images))
+    return FrameSource(str(path), _read_images(images), len(images))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key under which frame 10 follows frame 9."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+
+
+def _fps(capture: cv2.VideoCapture) -> float:
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return fps if 0 < fps < 1000 else DEFAULT_FPS
+
+
+def _read(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    try:
+        while True:
+            ok, frame = capture.read()
+            if not ok:
+                return
+            yield frame
+    finally:
+        capture.release()
+
+
+def _read_images(images: list[Path]) -> Iterator[np.ndarray]:
+    for path in images:
+        frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if frame is None:
+            raise SourceError(
+                "unreadable image", received=str(path), expected="a picture OpenCV can decode",
+                fix="remove or replace it",
+            )
+        yield frame

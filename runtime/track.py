@@ -1,0 +1,116 @@
+"""Track a target through a source: the loop behind `siamtrt track` and `siamtrt bench`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from siamtrt.boxes import BoxXywh, check_box
+from siamtrt.runtime.crop import check_frame
+from siamtrt.runtime.sinks import Sink, WindowSink, boxes_sink, video_sink
+from siamtrt.runtime.sources import FrameSource, too_short
+from siamtrt.runtime.tracker import Tracker, TrackResult
+
+FPS_WINDOW = 30  # updates over which the frame rate shown is averaged
+
+
+class TrackedFrame(NamedTuple):
+    """A frame and its result; `result` is None for the frame of initialisation."""
+
+    index: int
+    frame: np.ndarray
+    box_xywh: BoxXywh
+    result: TrackResult | None
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What a run did: frames seen, and updates a second of tracker time."""
+
+    frames: int
+    fps: float
+    mean_score: float
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which results to keep."""
+
+    video: Path | None = None
+    boxes: Path | None = None
+    show: bool = False
+
+
+def tracked_frames(
+    tracker: Tracker, source: FrameSource, choose_box: Callable[[np.ndarray], Sequence[float]]
+) -> Iterator[TrackedFrame]:
+    """Initialise on the first frame and update on the others.
+
+    Args:
+        choose_box: given the first frame, returns the target as xywh pixels.
+
+    Raises:
+        SourceError, FrameError, BoxError: see `FrameSource` and `Tracker`.
+    """
+    for index, frame in enumerate(source):
+        if index == 0:
+            box = check_box(choose_box(frame), check_frame(frame))
+            tracker.init(frame, box)
+            yield TrackedFrame(0, frame, box, None)
+        else:
+            result = tracker.update(frame)
+            yield TrackedFrame(index, frame, result.box_xywh, result)
+
+
+def track_source(
+    tracker: Tracker, source: FrameSource, choose_box: Callable[[np.ndarray], Sequence[float]],
+    outputs: Outputs | None = None, progress: bool = True,
+) -> TrackSummary:  # fmt: skip
+    """Track through a source and write the outputs, each whole or absent.
+
+    Args:
+        progress: show a progress bar with the tracker's frame rate.
+
+    Raises:
+        SourceError, FrameError, BoxError, SiamtrtError: see `tracked_frames` and `Outputs`' sinks.
+    """
+    outputs = outputs or Outputs()
+    recent: deque[float] = deque(maxlen=FPS_WINDOW)
+    frames, spent_ms, score_sum = 0, 0.0, 0.0
+    with ExitStack() as stack:
+        sinks = _open_sinks(stack, outputs, source.fps)
+        bar = stack.enter_context(tqdm(total=source.length, unit="frame", disable=not progress))
+        for index, frame, box, result in tracked_frames(tracker, source, choose_box):
+            frames += 1
+            if result is not None:
+                recent.append(result.times.total_ms)
+                spent_ms += result.times.total_ms
+                score_sum += result.score
+            fps = 1e3 * len(recent) / sum(recent) if recent else 0.0
+            bar.update()
+            bar.set_postfix_str(f"tracker {fps:.0f} fps", refresh=False)
+            score, ok = (result.score, result.ok) if result else (1.0, True)
+            if not all([sink.write(index, frame, box, score, ok, fps) for sink in sinks]):
+                break
+        updates = frames - 1
+        if updates < 1:
+            raise too_short(source.name, frames)
+    return TrackSummary(frames, 1e3 * updates / spent_ms, score_sum / updates)
+
+
+def _open_sinks(stack: ExitStack, outputs: Outputs, fps: float) -> list[Sink]:
+    sinks: list[Sink] = []
+    if outputs.show:
+        sinks.append(stack.enter_context(WindowSink()))
+    if outputs.video:
+        sinks.append(stack.enter_context(video_sink(outputs.video, fps)))
+    if outputs.boxes:
+        sinks.append(stack.enter_context(boxes_sink(outputs.boxes)))
+    return sinks
