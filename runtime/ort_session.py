@@ -24,7 +24,7 @@ class OrtSession(CheckedSession):
     """
 
     def __init__(self, path: Path, spec: GraphSpec, threads: int | None = None) -> None:
-        super().__init__(f"{path.stem} (onnxruntime)", spec.inputs, spec.outputs)
+        super().__init__(path.stem, "onnxruntime", spec)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is None:

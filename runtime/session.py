@@ -10,7 +10,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 
 from siamtrt.errors import SessionError, SiamtrtError
-from siamtrt.manifest import GRAPHS, TensorSpec, load_manifest
+from siamtrt.manifest import GRAPHS, GraphSpec, TensorSpec, load_manifest
 
 Backend = Literal["auto", "onnxruntime", "tensorrt", "torch"]
 BACKENDS: tuple[Backend, ...] = ("auto", "onnxruntime", "tensorrt", "torch")
@@ -18,8 +18,9 @@ Feeds = Mapping[str, np.ndarray]
 
 
 class Session(Protocol):
-    """A graph ready to run. `inputs` and `outputs` are in the manifest's order."""
+    """A graph ready to run. `inputs` and `outputs` are in the manifest's order; `backend` says what runs it."""
 
+    backend: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -47,9 +48,10 @@ class Session(Protocol):
 class CheckedSession:
     """What the backends share: the checks of the contract and the context manager."""
 
-    def __init__(self, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        self.name, self.inputs, self.outputs = name, inputs, outputs
-        self._expected = [(spec.name, spec.shape, np.dtype(spec.dtype)) for spec in inputs]
+    def __init__(self, graph: str, backend: str, spec: GraphSpec) -> None:
+        self.name, self.backend = f"the {graph} graph ({backend})", backend
+        self.inputs, self.outputs = spec.inputs, spec.outputs
+        self._expected = [(tensor.name, tensor.shape, np.dtype(tensor.dtype)) for tensor in spec.inputs]
         self._closed = False
 
     def run(self, feeds: Feeds) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ class TorchSession(CheckedSession):
     """
 
     def __init__(self, module: nn.Module, graph: str, spec: GraphSpec, device: str = "cpu") -> None:
-        super().__init__(f"{graph} (torch)", spec.inputs, spec.outputs)
+        super().__init__(graph, "torch", spec)
         self._device = device
         self._branch = getattr(module.to(device).eval(), graph)
 

@@ -86,7 +86,7 @@ def track_source(
     frames, spent_ms, score_sum = 0, 0.0, 0.0
     with ExitStack() as stack:
         sinks = _open_sinks(stack, outputs, source.fps)
-        bar = stack.enter_context(tqdm(total=source.length, unit="frame", disable=not progress))
+        bar = stack.enter_context(tqdm(total=source.length, unit="frame", disable=None if progress else True))
         for index, frame, box, result in tracked_frames(tracker, source, choose_box):
             frames += 1
             if result is not None:

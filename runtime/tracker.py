@@ -86,6 +86,11 @@ class Tracker:
         return cls(load_manifest(bundle), template, search)
 
     @property
+    def backend(self) -> str:
+        """What runs the search graph: "onnxruntime", "tensorrt", "tensorrt_rtx" or "torch"."""
+        return self._sessions["search"].backend
+
+    @property
     def state(self) -> TargetState:
         """Centre, size, score and status of the target after the last call.
 

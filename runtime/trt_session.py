@@ -25,7 +25,7 @@ class TrtSession(CheckedSession):
     """
 
     def __init__(self, engine_bytes: bytes, flavour: str, graph: str, spec: GraphSpec) -> None:
-        super().__init__(f"{graph} ({flavour})", spec.inputs, spec.outputs)
+        super().__init__(graph, flavour, spec)
         import cupy
 
         trt: Any = importlib.import_module(flavour)

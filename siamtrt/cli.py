@@ -1,0 +1,199 @@
+"""The command line: each command parses, calls one library function and prints its result."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from siamtrt import __version__
+from siamtrt.errors import MissingPackageError, SiamtrtError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from siamtrt.boxes import BoxXywh
+    from siamtrt.runtime.session import Backend
+
+BAD_INPUT = 2
+PathArgument = click.Path(path_type=Path)
+BACKENDS = ("auto", "onnxruntime", "tensorrt", "torch")
+EXPORT_PACKAGES = {"torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"}
+
+
+class ReportingGroup(click.Group):
+    """Turns the errors a user can repair into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SiamtrtError as error:
+            click.echo(f"siamtrt: {error}", err=True)
+            sys.exit(BAD_INPUT)
+        except ModuleNotFoundError as error:
+            if error.name not in EXPORT_PACKAGES:
+                raise
+            click.echo(f"siamtrt: {_missing(error.name)}", err=True)
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("siamtrt: interrupted, nothing half-written", err=True)
+            sys.exit(130)
+
+
+def _missing(package: str) -> MissingPackageError:
+    return MissingPackageError(
+        "a package this command needs is not installed", received=f"no {package}", expected="the export extra",
+        fix="pip install 'siamtrt[export]'; `siamtrt doctor` lists everything",
+    )
+
+
+@click.group(cls=ReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="siamtrt")
+def main() -> None:
+    """Siamese trackers on NVIDIA edge hardware.
+
+    The usual order: `export` a checkpoint to a bundle, `build` engines from it, `track` a video, `bench` the speed.
+    """
+
+
+@main.command()
+@click.argument("checkpoint", type=PathArgument)
+@click.option("-o", "--output", "bundle", required=True, type=PathArgument, help="Bundle directory to write.")
+@click.option("--model", help="Preset name; needed only where the parameter names fit several.")
+def export(checkpoint: Path, bundle: Path, model: str | None) -> None:
+    """Split a PyTorch CHECKPOINT into template.onnx and search.onnx.
+
+    Example: siamtrt export nanotrackv2.pth -o nanotrack_v2
+    """
+    from siamtrt.export.bundle import export_bundle
+
+    manifest = export_bundle(checkpoint, bundle, model, report=lambda step: click.echo(f"{step} ...", err=True))
+    worst = max(manifest.parity.values())
+    click.echo(f"{bundle}: {manifest.model}, equal to PyTorch within {worst:.1e} of the largest output")
+
+
+@main.command()
+@click.argument("bundle", type=PathArgument)
+@click.option("--fp32", "precision", flag_value="fp32", help="Keep single precision.")
+@click.option("--fp16", "precision", flag_value="fp16", default="fp16", help="Half precision inside (default).")
+@click.option("--target", help="GPU architectures, e.g. sm86,sm89; default: this GPU, or common ones without a GPU.")
+@click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="Which TensorRT; default: installed.")
+def build(bundle: Path, precision: str, target: str | None, flavour: str | None) -> None:
+    """Build TensorRT engines for both graphs of a BUNDLE.
+
+    TensorRT-RTX builds for GPUs this machine does not have; TensorRT builds for the GPU it runs on.
+
+    Example: siamtrt build nanotrack_v2 --fp16 --target sm86,sm89
+    """
+    from siamtrt.export.engine import build_engines
+
+    targets = [name.strip() for name in target.split(",") if name.strip()] if target else None
+    for record in build_engines(bundle, precision, targets, flavour, progress=True):
+        click.echo(f"{record.file}: {record.size_bytes / 1e6:.1f} MB in {record.build_seconds:.1f} s")
+
+
+def _source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `track` and `bench` share."""
+    options = [
+        click.argument("bundle", type=PathArgument),
+        click.argument("source"),
+        click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads of the network; default by its size."),
+        click.option("--checkpoint", type=PathArgument, help="For --backend torch: the file the bundle came from."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_source_options
+@click.option("--init", help="The target in the first frame: x,y,w,h in pixels. Without it, draw it with the mouse.")
+@click.option("--save", type=PathArgument, help="Annotated video to write (.mp4, .avi, .mkv).")
+@click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score.")
+@click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
+def track(
+    bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str | None,
+    save: Path | None, boxes: Path | None, show: bool,
+) -> None:  # fmt: skip
+    """Track a target through SOURCE: a video file, a folder of images or a camera index.
+
+    Example: siamtrt track nanotrack_v2 flight.mp4 --init 120,80,64,48 --save out.mp4
+    """
+    from siamtrt.runtime.sinks import require_display
+    from siamtrt.runtime.sources import open_source
+    from siamtrt.runtime.track import Outputs, track_source
+    from siamtrt.runtime.tracker import Tracker
+
+    choose_box = _box_chooser(init)
+    if show or init is None:
+        require_display()
+    frames = open_source(source)
+    with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
+        summary = track_source(tracker, frames, choose_box, Outputs(save, boxes, show))
+    click.echo(f"{summary.frames} frames, tracker {summary.fps:.1f} fps, mean score {summary.mean_score:.3f}")
+    for path in filter(None, (save, boxes)):
+        click.echo(f"wrote {path}")
+
+
+def _box_chooser(init: str | None) -> Callable[[np.ndarray], BoxXywh]:
+    from siamtrt.boxes import parse_box
+    from siamtrt.runtime.sinks import draw_box_with_mouse
+
+    if init is None:
+        return draw_box_with_mouse
+    box = parse_box(init)
+    return lambda frame: box
+
+
+@main.command()
+@_source_options
+@click.option("--init", required=True, help="The target in the first frame: x,y,w,h in pixels.")
+@click.option("--warm-up", type=click.IntRange(0), default=20, show_default=True, help="Updates left out.")
+@click.option("--max-frames", type=click.IntRange(2), help="Stop after this many frames.")
+@click.option("-o", "--output", type=PathArgument, help="Also write OUTPUT.json (raw samples) and OUTPUT.md.")
+def bench(
+    bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str,
+    warm_up: int, max_frames: int | None, output: Path | None,
+) -> None:  # fmt: skip
+    """Measure crop, network, decode and whole update on SOURCE, beside the paper's figure.
+
+    Example: siamtrt bench nanotrack_v2 flight.mp4 --init 120,80,64,48 -o report
+    """
+    from siamtrt.benchmarks.harness import as_markdown, bench_source, save_report
+    from siamtrt.boxes import parse_box
+    from siamtrt.runtime.sources import open_source
+    from siamtrt.runtime.tracker import Tracker
+
+    box = parse_box(init)
+    frames = open_source(source)
+    with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
+        report = bench_source(tracker, frames, box, bundle, warm_up, max_frames)
+    click.echo(as_markdown(report), nl=False)
+    for path in save_report(report, output) if output else ():
+        click.echo(f"wrote {path}")
+
+
+@main.command()
+@click.argument("bundle", type=PathArgument)
+def info(bundle: Path) -> None:
+    """Describe a BUNDLE: tracker, tensors, parity, engines; checks every file's hash."""
+    from siamtrt.info import describe_bundle
+
+    click.echo(describe_bundle(bundle))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is installed, what is missing, and the exact command that installs it."""
+    from siamtrt.info import describe_installation
+
+    click.echo(describe_installation())
+
+
+if __name__ == "__main__":
+    main()

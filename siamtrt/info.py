@@ -1,0 +1,125 @@
+"""Text for `siamtrt info` and `siamtrt doctor`."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from siamtrt.manifest import Manifest, TensorSpec, load_manifest, verified_file
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution, the module it provides, the extra that installs it and what it is for."""
+
+    distributions: tuple[str, ...]
+    module: str
+    extra: str
+    purpose: str
+
+
+PACKAGES = (
+    Package(("numpy",), "numpy", "", "everything"),
+    Package(("opencv-python", "opencv-python-headless"), "cv2", "", "frames, crops, windows"),
+    Package(("onnxruntime", "onnxruntime-gpu"), "onnxruntime", "", "tracking on the CPU"),
+    Package(("torch",), "torch", "export", "export, training"),
+    Package(("onnx",), "onnx", "export", "export, build"),
+    Package(("onnxscript",), "onnxscript", "export", "export"),
+    Package(("onnxsim",), "onnxsim", "export", "export"),
+    Package(("safetensors",), "safetensors", "export", "export of .safetensors"),
+    Package(("tensorrt-rtx",), "tensorrt_rtx", "rtx", "build without a GPU; tracking on RTX GPUs"),
+    Package(("tensorrt",), "tensorrt", "tensorrt", "build and tracking on NVIDIA GPUs and Jetson"),
+    Package(("cupy-cuda12x", "cupy-cuda13x", "cupy"), "cupy", "cuda", "tracking on a GPU"),
+    Package(("pycuda",), "pycuda", "cuda", "GPU memory where CuPy is absent"),
+)
+
+
+def describe_installation() -> str:
+    """A line a package: version, or what is lost without it and the command that installs it."""
+    lines = [f"Python {platform.python_version()} on {platform.system()} {platform.machine()}", ""]
+    for package in PACKAGES:
+        found = _installed(package)
+        name = package.distributions[0]
+        if found:
+            lines.append(f"  ok       {name:<14} {found:<14} {package.purpose}")
+        else:
+            extra = f"[{package.extra}]" if package.extra else ""
+            lines.append(f"  missing  {name:<14} {'':<14} {package.purpose}: pip install 'siamtrt{extra}'")
+    return "\n".join([*lines, "", f"GPU: {_gpu()}"])
+
+
+def _installed(package: Package) -> str | None:
+    if importlib.util.find_spec(package.module) is None:
+        return None
+    for distribution in package.distributions:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "installed"
+
+
+def _gpu() -> str:
+    from siamtrt.runtime.engines import find_devices
+
+    devices = find_devices()
+    if not devices:
+        return "none usable (needs a CUDA device, CuPy and TensorRT); tracking runs on the CPU"
+    return "; ".join(f"{device.target} with {device.flavour} {device.version}" for device in devices)
+
+
+def describe_bundle(bundle: Path) -> str:
+    """What a bundle holds.
+
+    Raises:
+        BundleError: the manifest is unreadable, or a file is missing or edited.
+    """
+    manifest = load_manifest(bundle)
+    for graph in manifest.graphs.values():
+        verified_file(bundle, graph.file, graph.sha256)
+    for engine in manifest.engines:
+        verified_file(bundle, engine.file, engine.sha256)
+    return "\n".join([*_head(manifest), "", *_graphs(manifest, bundle), "", *_engines(manifest)])
+
+
+def _head(manifest: Manifest) -> list[str]:
+    crop, decoding = manifest.preprocessing, manifest.decoding
+    tracking = manifest.tracking
+    lines = [
+        f"{manifest.model}: {manifest.paper}",
+        f"from      {manifest.source.checkpoint}, sha256 {manifest.source.sha256[:16]}",
+        f"crops     template {crop.template_size} px, search {crop.search_size} px, context {crop.context_amount}",
+        f"decoding  {decoding.kind}s, {decoding.score_size}x{decoding.score_size} positions, stride {decoding.stride}",
+        f"tracking  penalty_k {tracking.penalty_k}, window_influence {tracking.window_influence}, lr {tracking.lr}",
+        f"parity    {max(manifest.parity.values()):.1e} of the largest output, against PyTorch",
+    ]
+    if manifest.paper_figure:
+        figure = manifest.paper_figure
+        lines.append(f"paper     {figure.fps:.0f} fps on {figure.hardware} ({figure.source})")
+    return lines + ([f"note      {manifest.note}"] if manifest.note else [])
+
+
+def _graphs(manifest: Manifest, bundle: Path) -> list[str]:
+    lines = []
+    for name, graph in manifest.graphs.items():
+        lines.append(f"{name:<9} {graph.file}, {(bundle / graph.file).stat().st_size / 1e6:.1f} MB, hash verified")
+        lines += [f"  in      {_tensor(tensor)}" for tensor in graph.inputs]
+        lines += [f"  out     {_tensor(tensor)}" for tensor in graph.outputs]
+    return lines
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}"
+
+
+def _engines(manifest: Manifest) -> list[str]:
+    if not manifest.engines:
+        return ["engines   none; build them with `siamtrt build`"]
+    return ["engines"] + [
+        f"  {engine.graph:<9} {engine.precision} {engine.target} {engine.flavour} {engine.version}, "
+        f"{engine.size_bytes / 1e6:.1f} MB in {engine.build_seconds:.1f} s"
+        for engine in manifest.engines
+    ]
