@@ -1,0 +1,1 @@
+"""Frame rate, accuracy, and the papers' figures beside ours."""

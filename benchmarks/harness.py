@@ -91,7 +91,7 @@ def _report(
         label: StageSummary(*np.percentile(samples[:, StageTimes._fields.index(field)], PERCENTILES).tolist())
         for field, label in STAGES.items()
     }
-    raw = {field: [round(value, 4) for value in column] for field, column in zip(StageTimes._fields, samples.T.tolist(), strict=True)}
+    raw = dict(zip(StageTimes._fields, samples.T.round(4).tolist(), strict=True))
     return BenchReport(
         model=tracker.manifest.model, bundle_sha256=sha256_of(bundle / MANIFEST_NAME), backend=tracker.backend,
         source=Path(source).name, frame_size=frame_size, warm_up=warm_up, updates=len(measured),

@@ -43,7 +43,8 @@ def find_sequences(root: Path | str) -> list[Sequence]:
                 found.append(Sequence(video.stem, video, read_boxes(truth)))
     if not found:
         raise SourceError(
-            "no sequences", received=str(root), expected=f"<name>/{OTB_TRUTH} with <name>/img, or <name>.mp4 with <name>.txt",
+            "no sequences", received=str(root),
+            expected=f"<name>/{OTB_TRUTH} with <name>/img, or <name>.mp4 with <name>.txt",
             fix="check the path",
         )
     return sorted(found, key=lambda sequence: sequence.name)

@@ -1,0 +1,1 @@
+"""Tracking-aware calibration: crop pairs, ranges, Q/DQ graphs. Empty until INT8 lands; FP16 needs no calibration."""

@@ -1,0 +1,1 @@
+"""From a module to split ONNX graphs and TensorRT engines."""

@@ -83,8 +83,8 @@ def _merge(graph: ir.Graph, concat: ir.Node, branches: list[list[ir.Node]]) -> N
     weight = np.concatenate([_array(conv.inputs[1]) for conv in convs])
     bias = np.concatenate([_bias(conv) for conv in convs])
     name = concat.outputs[0].name
-    inputs = [convs[0].inputs[0], *(_initializer(graph, f"{name}_{k}", v) for k, v in (("weight", weight), ("bias", bias)))]
-    merged = ir.Node("", "Conv", inputs, attributes=list(convs[0].attributes.values()))
+    constants = [_initializer(graph, f"{name}_{kind}", array) for kind, array in (("weight", weight), ("bias", bias))]
+    merged = ir.Node("", "Conv", [convs[0].inputs[0], *constants], attributes=list(convs[0].attributes.values()))
     new_nodes = [merged]
     if len(branches[0]) > 1:
         activation = branches[0][1]

@@ -1,0 +1,1 @@
+"""Kernels beside their NumPy references. CUDA sources come with the device-resident tracker."""

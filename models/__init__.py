@@ -1,0 +1,1 @@
+"""The networks of the papers, their presets, and loaders of their authors' checkpoints."""

@@ -71,11 +71,11 @@ _ALL = (
     _alex_preset("siamrpn_alex_dwxcorr_otb"),
     Preset(
         "siamrpn_mobilev2_l234_dwxcorr", SIAMRPNPP, _mobilev2, Preprocessing(127, 255), _anchors(25),
-        Tracking(0.04, 0.40, 0.50), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.3"),
+        Tracking(0.04, 0.40, 0.50), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
     ),
     Preset(
         "siamrpn_r50_l234_dwxcorr", SIAMRPNPP, _resnet50, Preprocessing(127, 255), _anchors(25),
-        Tracking(0.05, 0.42, 0.38), PaperFigure(35.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.3"),
+        Tracking(0.05, 0.42, 0.38), PaperFigure(35.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
     ),
     _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390)),
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385)),

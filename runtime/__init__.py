@@ -1,0 +1,1 @@
+"""Sessions, crop, decode, tracker, sources and sinks: all a device needs, without torch."""

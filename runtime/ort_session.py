@@ -34,13 +34,14 @@ class OrtSession(CheckedSession):
         self._session: ort.InferenceSession | None = None
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            found = {tensor.name for tensor in self._session.get_inputs()}, {t.name for t in self._session.get_outputs()}
+            tensors = self._session.get_inputs(), self._session.get_outputs()
         except Exception as error:  # onnxruntime raises its own untyped exceptions
             raise BundleError(
                 "ONNX Runtime cannot load the graph", received=f"{path}: {error}", expected="a graph it supports",
                 fix="upgrade onnxruntime, or export the bundle again",
             ) from error
-        wanted = {tensor.name for tensor in spec.inputs}, set(self._names)
+        found = [{tensor.name for tensor in side} for side in tensors]
+        wanted = [{tensor.name for tensor in spec.inputs}, set(self._names)]
         if found != wanted:
             raise BundleError(
                 "manifest and graph disagree", received=f"{path.name} with {found}", expected=str(wanted),

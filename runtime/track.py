@@ -97,7 +97,8 @@ def track_source(
             bar.update()
             bar.set_postfix_str(f"tracker {fps:.0f} fps", refresh=False)
             score, ok = (result.score, result.ok) if result else (1.0, True)
-            if not all([sink.write(index, frame, box, score, ok, fps) for sink in sinks]):
+            answers = [sink.write(index, frame, box, score, ok, fps) for sink in sinks]
+            if not all(answers):
                 break
         updates = frames - 1
         if updates < 1:

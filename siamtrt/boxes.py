@@ -41,7 +41,7 @@ def check_box(box_xywh: Sequence[float], frame_size: tuple[int, int]) -> BoxXywh
     except (TypeError, ValueError):
         values = np.empty(0)
     if values.shape != (4,) or not np.isfinite(values).all():
-        raise BoxError("bad target box", received=_shown(box_xywh), expected=expected, fix="give four numbers in pixels")
+        raise BoxError("bad target box", received=_shown(box_xywh), expected=expected, fix="give four pixel values")
     x, y, w, h = values.tolist()
     if w <= 0 or h <= 0:
         raise BoxError("empty target box", received=_shown(box_xywh), expected=expected, fix="give width and height")

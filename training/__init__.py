@@ -1,0 +1,1 @@
+"""Rendered scenes and the training of the placeholder tracker."""

@@ -1,0 +1,41 @@
+# Everything happens in .venv; nothing has to be installed by hand but Python 3.11, make and a network for pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := export,rtx,dev,demo
+SOURCES := $(shell find siamtrt models export calibration kernels runtime training benchmarks -name '*.py' 2>/dev/null)
+# The editable install links file by file, so a new or removed file needs it again: remember the list.
+LISTING := $(shell echo $(sort $(SOURCES)) | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(LISTING)
+
+.PHONY: install test lint demo clean
+install: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' --config-settings editable_mode=strict
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+
+# The main job on what the repository holds: the placeholder's weights and a rendered clip.
+DEMO := out/demo
+demo: install
+	rm -rf $(DEMO) && mkdir -p $(DEMO)
+	$(BIN)/python -m siamtrt.training.render $(DEMO)/scene.mp4
+	$(BIN)/siamtrt export siamtrt/weights/placeholder.safetensors -o $(DEMO)/bundle
+	$(BIN)/siamtrt build $(DEMO)/bundle --fp16 --target sm86,sm89
+	$(BIN)/siamtrt info $(DEMO)/bundle
+	$(BIN)/siamtrt track $(DEMO)/bundle $(DEMO)/scene.mp4 --init "$$(head -n 1 $(DEMO)/scene.txt)" \
+		--save $(DEMO)/tracked.mp4 --boxes $(DEMO)/boxes.csv
+	$(BIN)/siamtrt bench $(DEMO)/bundle $(DEMO)/scene.mp4 --init "$$(head -n 1 $(DEMO)/scene.txt)" -o $(DEMO)/report
+	@echo "look at $(DEMO)/tracked.mp4 and $(DEMO)/report.md"
+
+clean:
+	rm -rf build dist out *.egg-info

@@ -1,0 +1,110 @@
+"""Exported pairs reproduce the references, and hold no work the template could have done."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from goldens import LIMIT, NETWORKS, Golden, off_by
+
+from siamtrt.errors import ExportError
+from siamtrt.export import bundle as bundle_module
+from siamtrt.export.bundle import bundle_from_network, export_bundle
+from siamtrt.manifest import load_manifest, sha256_of
+from siamtrt.models.checkpoints import load_network
+from siamtrt.runtime.session import open_session
+
+
+@pytest.fixture(scope="module")
+def golden_bundle(shared_dir, tmp_path_factory):
+    """Exports a golden network once a module: name -> (golden, bundle)."""
+    done = {}
+
+    def export(name):
+        if name not in done:
+            golden = Golden(shared_dir / "goldens", name)
+            folder = tmp_path_factory.mktemp(name)
+            checkpoint = folder / "model.pth"
+            torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in golden.weights.items()}, checkpoint)
+            export_bundle(checkpoint, folder / "bundle", model=name)
+            checkpoint.unlink()
+            done[name] = golden, folder / "bundle"
+        return done[name]
+
+    return export
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_exported_pair_equals_the_reference(golden_bundle, name):
+    golden, bundle = golden_bundle(name)
+    crop = load_manifest(bundle).preprocessing
+    with open_session(bundle, "template", "onnxruntime") as template:
+        kernels = template.run({"z": golden.crop(crop.template_size, 0)})
+    with open_session(bundle, "search", "onnxruntime") as search:
+        found = search.run({"x": golden.crop(crop.search_size, 1), **kernels})
+    assert off_by(found["cls"], golden.outputs["cls"]) <= LIMIT
+    assert off_by(found["loc"], golden.outputs["loc"]) <= LIMIT
+
+
+@pytest.mark.parametrize(("name", "levels"), [("siamrpn_alex_dwxcorr", 1), ("siamrpn_r50_l234_dwxcorr", 3)])
+def test_search_graph_is_lean(golden_bundle, name, levels):
+    """No BatchNorm, no fusion multiplication; one merged search convolution and one correlation a level."""
+    golden, bundle = golden_bundle(name)
+    graph = onnx.load(bundle / "search.onnx").graph
+    ops = Counter(node.op_type for node in graph.node)
+    assert not ops.keys() & {"BatchNormalization", "Mul", "Softmax", "Identity", "Constant", "Concat"}
+    assert ops["DepthwiseXCorr"] == levels
+    convolutions = sum(1 for key, shape in golden.shapes.items() if len(shape) == 4 and "conv_kernel" not in key)
+    assert ops["Conv"] == convolutions - levels, "each level's two search convolutions are one"
+
+
+def test_template_graph_holds_every_template_convolution(golden_bundle):
+    golden, bundle = golden_bundle("siamrpn_alex_dwxcorr")
+    weights = sum(np.prod(t.dims) for t in onnx.load(bundle / "template.onnx").graph.initializer)
+    search = sum(np.prod(t.dims) for t in onnx.load(bundle / "search.onnx").graph.initializer)
+    sizes = {key: np.prod(shape) for key, shape in golden.shapes.items() if len(shape) == 4}
+    backbone = sum(size for key, size in sizes.items() if key.startswith("backbone"))
+    kernel_side = sum(size for key, size in sizes.items() if "conv_kernel" in key)
+    assert backbone + kernel_side <= weights < backbone + kernel_side + 10_000, "only biases on top"
+    assert search < backbone + sum(sizes.values()) - backbone - kernel_side + 10_000
+
+
+def test_manifest_describes_the_graphs(tiny_bundle, tiny_checkpoint):
+    manifest = load_manifest(tiny_bundle)
+    assert manifest.model == "placeholder"
+    assert manifest.source.sha256 == sha256_of(tiny_checkpoint)
+    assert [spec.name for spec in manifest.graphs["search"].inputs] == ["x", "kernel0"]
+    assert manifest.graphs["template"].outputs == manifest.search_kernels
+    assert set(manifest.parity) == {"kernel0", "cls", "loc"}
+    assert max(manifest.parity.values()) <= 1e-4
+    for name, spec in manifest.graphs.items():
+        graph = onnx.load(tiny_bundle / spec.file).graph
+        for tensors, found in ((spec.inputs, graph.input), (spec.outputs, graph.output)):
+            shapes = [(t.name, tuple(d.dim_value for d in t.type.tensor_type.shape.dim)) for t in found]
+            assert [(t.name, t.shape) for t in tensors] == shapes, name
+
+
+def test_bundle_holds_no_path_of_the_exporting_machine(tiny_bundle):
+    root = str(bundle_module.Path(__file__).parents[2]).encode()
+    for file in tiny_bundle.iterdir():
+        assert root not in file.read_bytes()
+
+
+def test_export_that_differs_from_pytorch_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
+    """The gate itself: with a limit no float computation meets, nothing is written."""
+    monkeypatch.setattr(bundle_module, "PARITY_LIMIT", 0.0)
+    with pytest.raises(ExportError, match="does not reproduce PyTorch"):
+        bundle_from_network(load_network(tiny_checkpoint), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parity_sees_a_changed_weight(tiny_checkpoint, tiny_bundle):
+    network = load_network(tiny_checkpoint)
+    with torch.no_grad():
+        network.module.rpn_head.cls.head[3].bias[0] += 1.0
+    parity = bundle_module.measure_parity(network, tiny_bundle)
+    assert parity["cls"] > 1e-4
+    assert parity["loc"] <= 1e-4
