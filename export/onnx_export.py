@@ -13,7 +13,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from siamtrt.export.operator import with_operator_function
-from siamtrt.export.rewrites import simplified, with_merged_siblings
+from siamtrt.export.rewrites import simplified, with_composed_pointwise, with_merged_siblings
 from siamtrt.manifest import TensorSpec
 
 OUTPUTS = ("cls", "loc")
@@ -81,8 +81,8 @@ def _export(
             branch.eval(), inputs, dynamo=True, input_names=list(input_names), output_names=list(output_names),
             verbose=False,
         )  # fmt: skip
-    model = with_operator_function(with_merged_siblings(simplified(program.model_proto)))
-    return ExportedGraph(model, _specs(input_names, inputs), _specs(output_names, outputs))
+    model = with_composed_pointwise(with_merged_siblings(simplified(program.model_proto)))
+    return ExportedGraph(with_operator_function(model), _specs(input_names, inputs), _specs(output_names, outputs))
 
 
 def _specs(names: list[str] | tuple[str, ...], tensors: tuple[Tensor, ...]) -> tuple[TensorSpec, ...]:

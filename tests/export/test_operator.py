@@ -15,7 +15,7 @@ from siamtrt.kernels.xcorr import depthwise_xcorr_ref
 def _model(x_shape, k_shape):
     node = helper.make_node("DepthwiseXCorr", ["x", "k"], ["y"], domain="siamtrt", group=x_shape[0] * x_shape[1])
     tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", x_shape), ("k", k_shape))]
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", "c", "h", "w"))
     graph = helper.make_graph([node], "g", tensors, [output])
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("siamtrt", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)

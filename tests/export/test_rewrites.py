@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from siamtrt.export.rewrites import simplified, with_merged_siblings
+from siamtrt.export.rewrites import simplified, with_composed_pointwise, with_merged_siblings
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 RNG = np.random.default_rng(0)
@@ -68,6 +68,41 @@ def test_what_is_not_a_sibling_stays(body):
         return
     assert _ops(with_merged_siblings(model)) == _ops(model)
     np.testing.assert_array_equal(_run(with_merged_siblings(model)), _run(model))
+
+
+def _pointwise(c_out, c_in):
+    return RNG.standard_normal((c_out, c_in, 1, 1))
+
+
+def test_pointwise_convolution_that_widens_is_composed_with_the_next():
+    """3 -> 16 -> 8 channels: the 3x3 on 3 channels takes fewer multiplications than on 16."""
+    body = "float[1,8,3,3]", "a = Conv(x, w1, b1) y = Conv<strides = [2, 2]>(a, w2, b2)"
+    weights = {"w1": _pointwise(16, 3), "w2": RNG.standard_normal((8, 16, 3, 3))}
+    model = _model(body, b1=RNG.standard_normal(16), b2=RNG.standard_normal(8), **weights)
+    composed = with_composed_pointwise(model)
+    assert _ops(composed) == {"Conv": 1}
+    np.testing.assert_allclose(_run(composed), _run(model), rtol=1e-4, atol=1e-4)
+    assert _ops(model) == {"Conv": 2}, "the argument is unchanged"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Conv(x, wide) y = Conv<pads = [1, 1, 1, 1]>(a, w3)",
+        "a = Conv(x, wide) r = Relu(a) y = Conv(r, w3)",
+        "a = Conv(x, wide) b = Conv(a, w3) c = Conv(a, w3) y = Add(b, c)",
+        "a = Conv(x, narrow) y = Conv(a, from_narrow)",
+        "a = Conv<pads = [1, 1, 1, 1]>(x, wide) y = Conv(a, w3)",
+    ],
+    ids=["padded", "activation between", "two readers", "more multiplications", "padded first"],
+)
+def test_pointwise_convolutions_that_must_stay_do(body):
+    weights = {"wide": _pointwise(16, 3), "w3": RNG.standard_normal((8, 16, 3, 3))}
+    narrow = {"narrow": _pointwise(1, 3), "from_narrow": RNG.standard_normal((8, 1, 3, 3))}
+    used = {name: value for name, value in {**weights, **narrow}.items() if name in body}
+    model = _model(("float[1,C,H,W]", body), **used)
+    assert _ops(with_composed_pointwise(model)) == _ops(model)
+    np.testing.assert_array_equal(_run(with_composed_pointwise(model)), _run(model))
 
 
 def test_batchnorm_and_constant_scales_fold_into_the_convolution():
