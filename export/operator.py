@@ -30,16 +30,23 @@ DepthwiseXCorr <group: int> (x, k) => (response)
 """
 
 
-def depthwise_xcorr_function() -> FunctionProto:
-    """The function: x (N, C, H, W), k (N, C, h, w), attribute group = N*C -> (N, C, H-h+1, W-w+1)."""
-    return parser.parse_function(_BODY)
+def depthwise_xcorr_function(opset: int) -> FunctionProto:
+    """The function: x (N, C, H, W), k (N, C, h, w), attribute group = N*C -> (N, C, H-h+1, W-w+1).
+
+    Args:
+        opset: the model's version of the standard operators, which its functions must share; 15 or later.
+    """
+    function = parser.parse_function(_BODY)
+    function.opset_import[0].version = opset
+    return function
 
 
 def with_operator_function(model: ModelProto) -> ModelProto:
     """A copy in which every `siamtrt::DepthwiseXCorr` node has its body (native lowering)."""
     result = without_operator_function(model)
     if any(node.domain == DOMAIN for node in result.graph.node):
-        result.functions.append(depthwise_xcorr_function())
+        opset = next(entry.version for entry in result.opset_import if not entry.domain)
+        result.functions.append(depthwise_xcorr_function(opset))
         if all(entry.domain != DOMAIN for entry in result.opset_import):
             result.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     return result
