@@ -16,7 +16,7 @@ import siamtrt
 from siamtrt.errors import BundleError, ExportError
 from siamtrt.export.onnx_export import OUTPUTS, ExportedGraph, export_split
 from siamtrt.files import staged_directory
-from siamtrt.manifest import MANIFEST_NAME, GraphSpec, Manifest, Source, save_manifest, sha256_of
+from siamtrt.manifest import GraphSpec, Manifest, Source, is_bundle, save_manifest, sha256_of
 from siamtrt.models.checkpoints import LoadedNetwork, load_network
 
 PARITY_LIMIT = 1e-4  # of the output's largest magnitude
@@ -94,8 +94,8 @@ def measure_parity(network: LoadedNetwork, bundle: Path) -> dict[str, float]:
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """max |actual - expected| / max |expected|; infinite where `actual` is not finite or the shapes differ."""
-    if actual.shape != expected.shape or not np.isfinite(actual).all():
+    """max |actual - expected| / max |expected|; infinite where either is not finite or the shapes differ."""
+    if actual.shape != expected.shape or not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return float("inf")
     scale = float(np.abs(expected).max())
     difference = float(np.abs(actual - expected).max())
@@ -115,7 +115,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def _require_parity(parity: dict[str, float], model: str) -> None:
-    worst = max(parity, key=lambda name: parity[name])
+    worst = max(parity, key=lambda name: (np.isnan(parity[name]), parity[name]))  # NaN compares as no larger
     if not parity[worst] <= PARITY_LIMIT:
         raise ExportError(
             f"the exported {model} does not reproduce PyTorch", received=f"{worst} off by {parity[worst]:.2e}",
@@ -130,7 +130,7 @@ def _graph_spec(folder: Path, name: str, graph: ExportedGraph) -> GraphSpec:
 
 
 def _require_replaceable(bundle: Path) -> None:
-    if bundle.is_file() or (bundle.is_dir() and any(bundle.iterdir()) and not (bundle / MANIFEST_NAME).is_file()):
+    if bundle.is_file() or (bundle.is_dir() and any(bundle.iterdir()) and not is_bundle(bundle)):
         raise BundleError(
             "will not overwrite what is not a bundle", received=str(bundle),
             expected="a new or empty directory, or an older bundle", fix="choose another -o",

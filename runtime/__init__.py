@@ -1,1 +1,6 @@
 """Sessions, crop, decode, tracker, sources and sinks: all a device needs, without torch."""
+
+from siamtrt.runtime.session import Session, open_session
+from siamtrt.runtime.tracker import Tracker, TrackResult
+
+__all__ = ["Session", "TrackResult", "Tracker", "open_session"]

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from siamtrt.errors import EngineError, MissingPackageError
-from siamtrt.manifest import EngineRecord, Manifest
+from siamtrt.manifest import FLAVOURS, EngineRecord, Manifest
 
-FLAVOURS = ("tensorrt", "tensorrt_rtx")
 PRECISIONS = ("int8", "fp16", "fp32")  # fastest first
 
 
@@ -82,6 +81,6 @@ def _fitting(manifest: Manifest, graph: str, device: Device) -> list[EngineRecor
         engine for engine in manifest.engines
         if (engine.graph, engine.flavour, engine.version, engine.target)
         == (graph, device.flavour, device.version, device.target)
-        and engine.graph_sha256 == manifest.graphs[graph].sha256
+        and engine.graph_sha256 == manifest.graphs[graph].sha256 and engine.precision in PRECISIONS
     ]  # fmt: skip
     return sorted(found, key=lambda engine: PRECISIONS.index(engine.precision))

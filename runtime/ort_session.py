@@ -40,8 +40,8 @@ class OrtSession(CheckedSession):
                 "ONNX Runtime cannot load the graph", received=f"{path}: {error}", expected="a graph it supports",
                 fix="upgrade onnxruntime, or export the bundle again",
             ) from error
-        found = [{tensor.name for tensor in side} for side in tensors]
-        wanted = [{tensor.name for tensor in spec.inputs}, set(self._names)]
+        found = [{tensor.name: tuple(tensor.shape) for tensor in side} for side in tensors]
+        wanted = [{tensor.name: tensor.shape for tensor in side} for side in (spec.inputs, spec.outputs)]
         if found != wanted:
             raise BundleError(
                 "manifest and graph disagree", received=f"{path.name} with {found}", expected=str(wanted),

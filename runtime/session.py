@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Session(Protocol):
         """Free what the session holds; closing twice is allowed."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Session: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -65,8 +65,9 @@ class CheckedSession:
             raise self._mismatch(f"inputs {sorted(feeds)}")
         for name, shape, dtype in self._expected:
             array = feeds.get(name)
-            if array is None:
-                raise self._mismatch(f"inputs {sorted(feeds)}")
+            if not isinstance(array, np.ndarray):
+                found = f"inputs {sorted(feeds)}" if array is None else f"{name} as a {type(array).__name__}"
+                raise self._mismatch(found)
             if array.shape != shape or array.dtype != dtype:
                 raise self._mismatch(f"{name} {array.dtype}{array.shape}")
         return self._run(feeds)
@@ -85,7 +86,7 @@ class CheckedSession:
         """See `Session.close`."""
         self._closed = True
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> CheckedSession:
         return self
 
     def __exit__(

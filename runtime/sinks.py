@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -115,7 +115,7 @@ class WindowSink:
         """Remove the window."""
         cv2.destroyAllWindows()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> WindowSink:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,6 +14,7 @@ from siamtrt.errors import SourceError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 DEFAULT_FPS = 30.0
+LAST_CAMERA = 2**31 - 1  # OpenCV takes a C int
 MINIMUM_FRAMES = 2  # one to initialise on, one to track
 
 
@@ -78,8 +79,8 @@ def open_source(source: str | Path) -> FrameSource:
 
 
 def _open_camera(index: int) -> FrameSource:
-    capture = cv2.VideoCapture(index)
-    if not capture.isOpened():
+    capture = cv2.VideoCapture(index) if index <= LAST_CAMERA else None
+    if capture is None or not capture.isOpened():
         raise SourceError(
             "camera does not open", received=f"index {index}", expected="a connected camera",
             fix="try another index (ls /dev/video*), or check that no other program uses it",
@@ -129,10 +130,17 @@ def _read(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 def _read_images(images: list[Path]) -> Iterator[np.ndarray]:
     for path in images:
-        frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        frame = _read_image(path)
         if frame is None:
             raise SourceError(
                 "unreadable image", received=str(path), expected="a picture OpenCV can decode",
                 fix="remove or replace it",
             )
         yield frame
+
+
+def _read_image(path: Path) -> np.ndarray | None:
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that claims more than OpenCV's limit of 2**30 pixels
+        return None

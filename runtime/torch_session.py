@@ -31,8 +31,8 @@ class TorchSession(CheckedSession):
 
     def _run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            tensors = [torch.from_numpy(feeds[spec.name]).to(self._device) for spec in self.inputs]
-            results = self._branch(*tensors)
+            arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]  # torch takes no negative strides
+            results = self._branch(*(torch.from_numpy(array).to(self._device) for array in arrays))
         return {spec.name: result.cpu().numpy() for spec, result in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:

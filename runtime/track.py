@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamtrt.boxes import BoxXywh, check_box
+from siamtrt.errors import SiamtrtError
 from siamtrt.runtime.crop import check_frame
 from siamtrt.runtime.sinks import Sink, WindowSink, boxes_sink, video_sink
 from siamtrt.runtime.sources import FrameSource, too_short
@@ -82,6 +83,7 @@ def track_source(
         SourceError, FrameError, BoxError, SiamtrtError: see `tracked_frames` and `Outputs`' sinks.
     """
     outputs = outputs or Outputs()
+    _require_distinct(source, outputs)
     recent: deque[float] = deque(maxlen=FPS_WINDOW)
     frames, spent_ms, score_sum = 0, 0.0, 0.0
     with ExitStack() as stack:
@@ -104,6 +106,15 @@ def track_source(
         if updates < 1:
             raise too_short(source.name, frames)
     return TrackSummary(frames, 1e3 * updates / spent_ms, score_sum / updates)
+
+
+def _require_distinct(source: FrameSource, outputs: Outputs) -> None:
+    paths = [path.resolve() for path in (Path(source.name), outputs.video, outputs.boxes) if path]
+    if len(set(paths)) < len(paths):
+        raise SiamtrtError(
+            "one file twice among source and outputs", received=", ".join(map(str, paths)),
+            expected="a name of its own for each", fix="choose another --save or --boxes",
+        )
 
 
 def _open_sinks(stack: ExitStack, outputs: Outputs, fps: float) -> list[Sink]:

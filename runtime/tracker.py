@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Tracker:
     def load(
         cls, bundle: Path | str, backend: Backend = "auto", *, threads: int | None = None,
         checkpoint: Path | str | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> Tracker:  # fmt: skip
         """Open a bundle; arguments and errors are those of `open_session`."""
         template = open_session(bundle, "template", backend, threads=threads, checkpoint=checkpoint)
         try:
@@ -162,7 +162,7 @@ class Tracker:
         for session in self._sessions.values():
             session.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Tracker:
         return self
 
     def __exit__(

@@ -10,6 +10,9 @@ from siamtrt.errors import BoxError
 
 BoxXywh = tuple[float, float, float, float]
 
+SMALLEST_SIDE = 1e-3  # pixels; the crop's geometry underflows far below it
+LARGEST_SIDE = 2.0  # frame sides; a search crop of more takes gigabytes and shows mostly padding
+
 
 def parse_box(text: str) -> BoxXywh:
     """Parse `x,y,w,h` as the command line gives it.
@@ -32,19 +35,25 @@ def check_box(box_xywh: Sequence[float], frame_size: tuple[int, int]) -> BoxXywh
     Returns the box as four floats.
 
     Raises:
-        BoxError: not four finite numbers, a side that is not positive, or no overlap with the frame.
+        BoxError: not four finite numbers, a side that is not positive or beyond
+            twice the frame, or no overlap with the frame.
     """
     width, height = frame_size
     expected = f"finite x,y,w,h with w > 0 and h > 0, overlapping the {width}x{height} frame"
     try:
         values = np.asarray(box_xywh, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.empty(0)
     if values.shape != (4,) or not np.isfinite(values).all():
         raise BoxError("bad target box", received=_shown(box_xywh), expected=expected, fix="give four pixel values")
     x, y, w, h = values.tolist()
-    if w <= 0 or h <= 0:
+    if min(w, h) < SMALLEST_SIDE:
         raise BoxError("empty target box", received=_shown(box_xywh), expected=expected, fix="give width and height")
+    if w > LARGEST_SIDE * width or h > LARGEST_SIDE * height:
+        raise BoxError(
+            "target box too large", received=_shown(box_xywh), expected=f"{expected}, and at most twice as large",
+            fix="check the order x,y,w,h: width and height, not the lower right corner",
+        )
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise BoxError(
             "target box outside the frame", received=_shown(box_xywh), expected=expected,
@@ -55,7 +64,8 @@ def check_box(box_xywh: Sequence[float], frame_size: tuple[int, int]) -> BoxXywh
 
 def _shown(box: object) -> str:
     if isinstance(box, (tuple, list, np.ndarray)):
-        return ",".join(f"{v:g}" if isinstance(v, (int, float, np.number)) else repr(v) for v in list(box)[:8])
+        values = np.ravel(box).tolist() if isinstance(box, np.ndarray) else list(box)
+        return ",".join(f"{v:g}" if isinstance(v, (float, np.number)) else repr(v) for v in values[:8])
     return repr(box)
 
 

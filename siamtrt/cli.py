@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from siamtrt.runtime.session import Backend
 
 BAD_INPUT = 2
+MOST_THREADS = 64  # beyond the cores, ONNX Runtime's threads spin: a million hang for minutes
+QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "torch")
 EXPORT_PACKAGES = {"torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"}
@@ -39,6 +43,11 @@ class ReportingGroup(click.Group):
                 raise
             click.echo(f"siamtrt: {_missing(error.name)}", err=True)
             sys.exit(BAD_INPUT)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe has gone; click ends quietly
+                raise
+            click.echo(f"siamtrt: {_refused(error)}", err=True)
+            sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("siamtrt: interrupted, nothing half-written", err=True)
             sys.exit(130)
@@ -51,6 +60,13 @@ def _missing(package: str) -> MissingPackageError:
     )
 
 
+def _refused(error: OSError) -> SiamtrtError:
+    return SiamtrtError(
+        "the operating system refused a file", received=f"{error.filename}: {error.strerror}",
+        expected="files this user may read and write", fix="check name, permissions and free space",
+    )
+
+
 @click.group(cls=ReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="siamtrt")
 def main() -> None:
@@ -58,6 +74,8 @@ def main() -> None:
 
     The usual order: `export` a checkpoint to a bundle, `build` engines from it, `track` a video, `bench` the speed.
     """
+    for name, value in QUIET_DECODERS.items():
+        os.environ.setdefault(name, value)
 
 
 @main.command()
@@ -102,7 +120,7 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("bundle", type=PathArgument),
         click.argument("source"),
         click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads of the network; default by its size."),
+        click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default by network size."),
         click.option("--checkpoint", type=PathArgument, help="For --backend torch: the file the bundle came from."),
     ]
     for option in reversed(options):

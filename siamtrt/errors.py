@@ -15,7 +15,8 @@ class SiamtrtError(Exception):
 
     def __init__(self, what: str, *, received: object, expected: object, fix: str) -> None:
         self.what, self.received, self.expected, self.fix = what, received, expected, fix
-        super().__init__(f"{what}: received {received}; expected {expected}. Fix: {fix}")
+        message = f"{what}: received {received}; expected {expected}. Fix: {fix}"
+        super().__init__(" ".join(message.splitlines()))  # one line, whatever a library or a file name put into it
 
 
 class CheckpointError(SiamtrtError):

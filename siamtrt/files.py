@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from siamtrt.errors import SiamtrtError
@@ -17,14 +17,14 @@ def staged_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` with its suffix; rename it on success, delete it on failure.
 
     Raises:
-        SiamtrtError: the parent directory does not exist or the target is a directory.
+        SiamtrtError: the parent directory does not exist, the target is a directory, or it cannot be written.
     """
     if not target.parent.is_dir() or target.is_dir():
-        raise SiamtrtError(
-            "cannot write the output", received=str(target), expected="a file name in an existing directory",
-            fix=f"create {target.parent} first, or name another file",
-        )
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+        raise _unwritable(target, "no such directory" if not target.is_dir() else "a directory")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error.strerror) from error
     os.close(handle)
     staging = Path(name)
     try:
@@ -37,15 +37,42 @@ def staged_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `target`; put it in `target`'s place on success, delete it on failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    """Yield an empty directory beside `target`; put it in `target`'s place on success, delete it on failure.
+
+    Directories above `target` are made where they lack, and removed again on failure.
+
+    Raises:
+        SiamtrtError: the directory cannot be made there.
+    """
+    target = target.resolve()  # "." has no name, and a link would be replaced instead of what it names
+    above = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        _remove_empty(above)
+        raise _unwritable(target, error.strerror) from error
     try:
         yield staging
         staging.chmod(0o777 & ~_umask())
         _swap_in(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _remove_empty(above)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove directories, innermost first, up to the first that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _unwritable(target: Path, reason: str | None) -> SiamtrtError:
+    return SiamtrtError(
+        "cannot write the output", received=f"{target} ({reason})", expected="a new name in a directory you may write",
+        fix=f"create {target.parent} first, or choose another name",
+    )
 
 
 def _swap_in(staging: Path, target: Path) -> None:

@@ -18,6 +18,8 @@ from siamtrt.files import write_whole
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GRAPHS = ("template", "search")
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+TENSOR_DTYPES = ("float32", "float16", "int32", "int64", "int8", "uint8", "bool")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TENSOR_DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} of {self.name} is none of {', '.join(TENSOR_DTYPES)}")
+        if not self.shape or min(self.shape) <= 0:
+            raise ValueError(f"shape {self.shape} of {self.name} must have positive sides")
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,11 @@ class AnchorDecoding:
     scales: tuple[float, ...]
     kind: Literal["anchor"] = "anchor"
 
+    @property
+    def anchors(self) -> int:
+        """Boxes at each position."""
+        return len(self.ratios) * len(self.scales)
+
 
 @dataclass(frozen=True)
 class PointDecoding:
@@ -76,6 +89,11 @@ class PointDecoding:
     score_size: int
     stride: int
     kind: Literal["point"] = "point"
+
+    @property
+    def anchors(self) -> int:
+        """Boxes at each position."""
+        return 1
 
 
 Decoding = AnchorDecoding | PointDecoding
@@ -148,12 +166,29 @@ class Manifest:
             raise ValueError(f"graphs lacks {', '.join(missing)}")
         for name in [*(g.file for g in self.graphs.values()), *(e.file for e in self.engines)]:
             _require_inside(name)
-        numbers = [*dataclasses.astuple(self.tracking), self.preprocessing.context_amount]
-        if not all(math.isfinite(number) for number in numbers):
-            raise ValueError("tracking and context_amount must be finite numbers")
-        sides = (self.preprocessing.template_size, self.preprocessing.search_size)
-        if min(*sides, self.decoding.score_size, self.decoding.stride) <= 0:
-            raise ValueError("crop sizes, score_size and stride must be positive")
+        crop, decoding, tracking = self.preprocessing, self.decoding, self.tracking
+        _require_numbers("tracking and context_amount", 0.0, *dataclasses.astuple(tracking), crop.context_amount)
+        _require_numbers("parity", 0.0, *self.parity.values())
+        sides = [crop.template_size, crop.search_size, decoding.score_size, decoding.stride, tracking.min_side]
+        _require_numbers("crop sizes, score_size, stride and min_side", 1e-6, *sides)
+        if isinstance(decoding, AnchorDecoding):
+            _require_numbers("ratios and scales", 1e-6, *decoding.ratios, *decoding.scales)
+        self._require_consistent_tensors()
+
+    def _require_consistent_tensors(self) -> None:
+        """The graphs fit each other, the crops and the decoding, so that a tracker of them can run."""
+        template, search = self.graphs["template"], self.graphs["search"]
+        sides = self.preprocessing.template_size, self.preprocessing.search_size
+        for graph, side in zip((template, search), sides, strict=True):
+            if not graph.inputs or graph.inputs[0].shape[1:] != (3, side, side):
+                raise ValueError(f"the first input of {graph.file} must be a crop of 3x{side}x{side}")
+        if len(template.inputs) != 1 or template.outputs != search.inputs[1:]:
+            raise ValueError("the template's outputs must be the search graph's inputs after the crop")
+        maps = {tensor.name: tensor.shape[1:] for tensor in search.outputs}
+        for name, values in (("cls", 2), ("loc", 4)):
+            wanted = (values * self.decoding.anchors, self.decoding.score_size, self.decoding.score_size)
+            if maps.get(name) != wanted:
+                raise ValueError(f"the search graph's {name} must be (N, {', '.join(map(str, wanted))})")
 
     @property
     def search_kernels(self) -> tuple[TensorSpec, ...]:
@@ -165,16 +200,33 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
+def _require_numbers(what: str, low: float, *values: float) -> None:
+    if not values or not all(math.isfinite(value) and value >= low for value in values):
+        raise ValueError(f"{what} must be finite numbers of at least {low:g}, not {values}")
+
+
 def _require_inside(name: str) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
         raise ValueError(f"file {name!r} leaves the bundle")
 
 
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle of any schema, whole or not; other software writes a manifest.json too."""
+    try:
+        raw = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(raw, dict) and "schema_version" in raw and "graphs" in raw
 
 
 def load_manifest(bundle: Path | str) -> Manifest:
@@ -192,7 +244,7 @@ def load_manifest(bundle: Path | str) -> Manifest:
         )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BundleError("unreadable manifest", received=f"{path}: {error}", expected="JSON", fix=again) from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
@@ -217,7 +269,9 @@ def _parse(raw: dict[str, Any], path: Path, again: str) -> Manifest:
 
 def _number(value: object) -> object:
     """JSON writes 255.0 as 255 in other languages; take whole numbers for floats, but not booleans."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool):
+        raise ValueError(f"{value} where a number belongs")
+    return float(value) if isinstance(value, int) else value
 
 
 def save_manifest(manifest: Manifest, bundle: Path) -> None:

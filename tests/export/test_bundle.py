@@ -12,34 +12,15 @@ from goldens import LIMIT, NETWORKS, Golden, off_by
 
 from siamtrt.errors import ExportError
 from siamtrt.export import bundle as bundle_module
-from siamtrt.export.bundle import bundle_from_network, export_bundle
+from siamtrt.export.bundle import bundle_from_network
 from siamtrt.manifest import load_manifest, sha256_of
 from siamtrt.models.checkpoints import load_network
 from siamtrt.runtime.session import open_session
 
 
-@pytest.fixture(scope="module")
-def golden_bundle(shared_dir, tmp_path_factory):
-    """Exports a golden network once a module: name -> (golden, bundle)."""
-    done = {}
-
-    def export(name):
-        if name not in done:
-            golden = Golden(shared_dir / "goldens", name)
-            folder = tmp_path_factory.mktemp(name)
-            checkpoint = folder / "model.pth"
-            torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in golden.weights.items()}, checkpoint)
-            export_bundle(checkpoint, folder / "bundle", model=name)
-            checkpoint.unlink()
-            done[name] = golden, folder / "bundle"
-        return done[name]
-
-    return export
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_exported_pair_equals_the_reference(golden_bundle, name):
-    golden, bundle = golden_bundle(name)
+def test_exported_pair_equals_the_reference(shared_dir, exported, name):
+    golden, bundle = Golden(shared_dir / "goldens", name), exported(name)
     crop = load_manifest(bundle).preprocessing
     with open_session(bundle, "template", "onnxruntime") as template:
         kernels = template.run({"z": golden.crop(crop.template_size, 0)})
@@ -50,9 +31,9 @@ def test_exported_pair_equals_the_reference(golden_bundle, name):
 
 
 @pytest.mark.parametrize(("name", "levels"), [("siamrpn_alex_dwxcorr", 1), ("siamrpn_r50_l234_dwxcorr", 3)])
-def test_search_graph_is_lean(golden_bundle, name, levels):
+def test_search_graph_is_lean(shared_dir, exported, name, levels):
     """No BatchNorm, no fusion multiplication; one merged search convolution and one correlation a level."""
-    golden, bundle = golden_bundle(name)
+    golden, bundle = Golden(shared_dir / "goldens", name), exported(name)
     graph = onnx.load(bundle / "search.onnx").graph
     ops = Counter(node.op_type for node in graph.node)
     assert not ops.keys() & {"BatchNormalization", "Mul", "Softmax", "Identity", "Constant", "Concat"}
@@ -61,8 +42,9 @@ def test_search_graph_is_lean(golden_bundle, name, levels):
     assert ops["Conv"] == convolutions - levels, "each level's two search convolutions are one"
 
 
-def test_template_graph_holds_every_template_convolution(golden_bundle):
-    golden, bundle = golden_bundle("siamrpn_alex_dwxcorr")
+def test_template_graph_holds_every_template_convolution(shared_dir, exported):
+    name = "siamrpn_alex_dwxcorr"
+    golden, bundle = Golden(shared_dir / "goldens", name), exported(name)
     weights = sum(np.prod(t.dims) for t in onnx.load(bundle / "template.onnx").graph.initializer)
     search = sum(np.prod(t.dims) for t in onnx.load(bundle / "search.onnx").graph.initializer)
     sizes = {key: np.prod(shape) for key, shape in golden.shapes.items() if len(shape) == 4}

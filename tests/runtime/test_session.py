@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from siamtrt.errors import SessionError
+from siamtrt.export.engine import build_engines
 from siamtrt.manifest import GRAPHS, load_manifest
-from siamtrt.runtime.engines import can_run_engines, find_devices
+from siamtrt.runtime.engines import find_devices
 from siamtrt.runtime.session import open_session
 
 BACKENDS = ["onnxruntime", "torch", pytest.param("tensorrt", marks=pytest.mark.gpu)]
 
 
+@pytest.fixture(scope="module")
+def bundle_with_engines(tiny_bundle, tmp_path_factory):
+    """The tiny bundle with FP32 engines for the GPU of this machine."""
+    devices = find_devices()
+    if not devices:
+        pytest.skip("no GPU with CuPy and TensorRT to run an engine on")
+    bundle = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("engines") / "bundle")
+    build_engines(bundle, "fp32", [devices[0].target], devices[0].flavour)
+    return bundle
+
+
 @pytest.fixture(params=BACKENDS)
 def open_graph(request, tiny_bundle, tiny_checkpoint):
     """Opens a graph of the tiny bundle with one backend."""
-    if request.param == "tensorrt" and not can_run_engines(load_manifest(tiny_bundle)):
-        pytest.skip("no GPU with TensorRT and an engine of this bundle")
+    bundle = request.getfixturevalue("bundle_with_engines") if request.param == "tensorrt" else tiny_bundle
     checkpoint = tiny_checkpoint if request.param == "torch" else None
-    return lambda graph: open_session(tiny_bundle, graph, request.param, checkpoint=checkpoint)
+    return lambda graph: open_session(bundle, graph, request.param, checkpoint=checkpoint)
 
 
 def _feeds(session, seed=0):

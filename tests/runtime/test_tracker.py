@@ -12,18 +12,16 @@ import pytest
 from siamtrt.benchmarks.accuracy import score_sequences
 from siamtrt.benchmarks.sequences import find_sequences
 from siamtrt.boxes import iou
-from siamtrt.export.bundle import export_bundle
 from siamtrt.runtime.tracker import Tracker
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_exported_nanotrack_tracks_like_the_reference(shared_dir, tmp_path, version):
+def test_exported_nanotrack_tracks_like_the_reference(shared_dir, exported, version):
     """All 15 real sequences: mean success AUC within 0.005, mean IoU with the reference's boxes 0.97."""
     goldens = shared_dir / "goldens"
     table = json.loads((goldens / f"nanotrack_v{version}_table.json").read_text())
     boxes = np.load(goldens / f"nanotrack_v{version}_boxes.npz")
-    export_bundle(shared_dir / "weights" / f"nanotrackv{version}.pth", tmp_path / "bundle")
-    with Tracker.load(tmp_path / "bundle", "onnxruntime") as tracker:
+    with Tracker.load(exported(f"nanotrack_v{version}"), "onnxruntime") as tracker:
         scores = score_sequences(tracker, find_sequences(shared_dir / "sequences"))
     assert {score.name for score in scores} == set(table)
     found = np.mean([score.success_auc for score in scores])
@@ -33,7 +31,7 @@ def test_exported_nanotrack_tracks_like_the_reference(shared_dir, tmp_path, vers
 
 
 def test_result_unpacks_like_opencv_and_carries_times(tiny_bundle, short_video):
-    frames, boxes = short_video.frames, short_video.boxes
+    frames, boxes = short_video.frames, short_video.boxes_xywh
     with Tracker.load(tiny_bundle) as tracker:
         tracker.init(frames[0], boxes[0])
         result = tracker.update(frames[1])
@@ -48,7 +46,7 @@ def test_result_unpacks_like_opencv_and_carries_times(tiny_bundle, short_video):
 
 
 def test_tracking_is_deterministic_and_reinitialisable(tiny_bundle, short_video):
-    frames, boxes = short_video.frames, short_video.boxes
+    frames, boxes = short_video.frames, short_video.boxes_xywh
     with Tracker.load(tiny_bundle, threads=1) as tracker:
         runs = []
         for _ in range(2):

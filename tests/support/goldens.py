@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from siamtrt.models.presets import PRESETS
 from siamtrt.runtime.decode import Decoder
@@ -37,6 +38,11 @@ class Golden:
         self.weights: dict[str, np.ndarray] = recipe.state_dict(self.shapes, SEED)
         self.outputs = np.load(folder / f"{name}.seed{SEED}.npz")
         self._recipe = recipe
+
+    def save(self, path: Path) -> Path:
+        """The weights as a PyTorch checkpoint."""
+        torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in self.weights.items()}, path)
+        return path
 
     def crop(self, size: int, offset: int) -> np.ndarray:
         """(1, 3, size, size) float32; offset 0 for the template, 1 for the search crop."""
