@@ -6,7 +6,7 @@ import numpy as np
 
 
 def depthwise_xcorr_ref(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlate each channel of `x` with the same channel of `kernel` (SiamRPN++, sec. 3.3).
+    """Correlate each channel of `x` with the same channel of `kernel` (SiamRPN++, sec. 3.4).
 
     Args:
         x: (N, C, H, W) search features.

@@ -1,4 +1,4 @@
-"""MobileNetV2 with the last two stages dilated instead of strided, total stride 8 (SiamRPN++, sec. 3.1 and 4.2)."""
+"""MobileNetV2 with the last two stages dilated instead of strided, total stride 8 (SiamRPN++, sec. 3.2)."""
 
 from __future__ import annotations
 

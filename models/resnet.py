@@ -1,4 +1,4 @@
-"""ResNet-50 with stride 8: the last two stages dilated (SiamRPN++, sec. 3.1 and 4.1)."""
+"""ResNet-50 with stride 8: the last two stages dilated (SiamRPN++, sec. 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SiamRPN++: depthwise correlation heads, aggregated layer by layer (SiamRPN++, secs. 3.2 and 3.3)."""
+"""SiamRPN++: depthwise correlation heads, aggregated layer by layer (SiamRPN++, secs. 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from siamtrt.models.xcorr import depthwise_xcorr
 
-TEMPLATE_SIDE = 7  # the template features are cropped to their centre 7x7 (SiamRPN++, sec. 3.1)
+TEMPLATE_SIDE = 7  # the template features are cropped to their centre 7x7 (SiamRPN++, sec. 3.2)
 
 
 class Adjust(nn.Module):
@@ -76,7 +76,7 @@ class DepthwiseRPN(nn.Module):
 
 
 class MultiRPN(nn.Module):
-    """Layer-wise aggregation: the levels' outputs, averaged or with learned softmax weights (eqs. 2 and 3)."""
+    """Layer-wise aggregation: the levels' outputs, averaged or with learned softmax weights (eq. 2)."""
 
     def __init__(self, hidden: int, anchors: int, levels: int, weighted: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Depthwise and pixelwise cross-correlation, as eager PyTorch and as the exported operator.
 
-SiamRPN++, sec. 3.3 and fig. 5(c); the pixelwise form is AlphaRefine's (sec. 3.2), used by NanoTrack.
+SiamRPN++, sec. 3.4; the pixelwise form is AlphaRefine's (sec. 3.2), used by NanoTrack.
 """
 
 from __future__ import annotations

@@ -31,13 +31,13 @@ def check_frame(frame: np.ndarray) -> tuple[int, int]:
 
 
 def mean_colour(frame: np.ndarray) -> Fill:
-    """Mean of each channel, truncated to an integer: the colour that pads crops (SiamFC, sec. 2.3)."""
+    """Mean of each channel, truncated to an integer: the colour that pads crops (SiamFC, sec. 2.2)."""
     blue, green, red, _ = cv2.mean(frame)
     return int(blue), int(green), int(red)
 
 
 def context_side(size_wh: tuple[float, float], context_amount: float) -> float:
-    """Side in pixels of the square that holds a target and its context (SiamFC, sec. 2.3).
+    """Side in pixels of the square that holds a target and its context (SiamRPN, eq. 15).
 
     sqrt((w + 2p)(h + 2p)) with 2p = context_amount * (w + h).
     """

@@ -27,6 +27,8 @@ class OrtSession(CheckedSession):
         super().__init__(path.stem, "onnxruntime", spec)
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # Between frames the cores belong to whoever decodes the next one: threads must not spin on them.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is None:
             threads = 1 if path.stat().st_size < SINGLE_THREAD_BYTES else 0
         options.intra_op_num_threads = threads

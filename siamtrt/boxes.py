@@ -83,4 +83,5 @@ def iou(a_xywh: np.ndarray, b_xywh: np.ndarray) -> np.ndarray:
     upper = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     overlap = np.prod(np.clip(upper - lower, 0.0, None), axis=-1)
     union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap) + 0 * union, where=union != 0)
+    with np.errstate(invalid="ignore"):
+        return np.where(union == 0, 0.0, overlap / union)

@@ -53,7 +53,7 @@ class Preprocessing:
 
     `template_size` and `search_size` are the sides of the square crops in pixels;
     `context_amount` is the margin added to the target, as a share of width plus height
-    (SiamFC, sec. 2.2: 0.5). Pixels go in as 0..255 floats, BGR planes, not normalised.
+    (SiamRPN, eq. 15: 0.5). Pixels go in as 0..255 floats, BGR planes, not normalised.
     """
 
     template_size: int
@@ -64,7 +64,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class AnchorDecoding:
-    """Anchor boxes of a region proposal head (SiamRPN, sec. 4.1).
+    """Anchor boxes of a region proposal head (SiamRPN, sec. 3.2 and 3.3).
 
     One anchor per ratio and scale at each of `score_size` x `score_size` positions,
     `stride` search-crop pixels apart, centred on the crop.

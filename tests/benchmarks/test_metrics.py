@@ -29,6 +29,7 @@ def test_iou_by_hand():
     b = np.array([[1, 0, 2, 2], [5, 5, 1, 1], [0, 0, 2, 2], [0, 0, 0, 0], [0, 0, 1, 1]])
     before = a.copy(), b.copy()
     np.testing.assert_allclose(iou(a, b), [1 / 3, 0, 1, 0, np.nan])
+    assert iou(a[0], b[0]) == pytest.approx(1 / 3)
     np.testing.assert_array_equal(a, before[0])
     np.testing.assert_array_equal(b, before[1])
 
