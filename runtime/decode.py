@@ -62,20 +62,24 @@ def anchor_grid(decoding: AnchorDecoding) -> np.ndarray:
     return np.stack([np.tile(x, len(sides)), np.tile(y, len(sides)), widths, heights], axis=1)
 
 
-def _anchor_boxes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
-    """Offsets to boxes (SiamRPN, eq. 12): (4, P) offsets and (4, P) anchors -> (4, P) cx, cy, w, h."""
-    boxes = np.empty_like(loc)
-    boxes[:2] = loc[:2] * grid[2:] + grid[:2]
-    boxes[2:] = np.exp(loc[2:]) * grid[2:]
-    return boxes
+def _anchor_sizes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
+    """Widths and heights of the proposals (SiamRPN, eq. 12): (4, P) anchors and offsets -> (2, P)."""
+    return np.exp(loc[2:]) * grid[2:]
 
 
-def _point_boxes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
-    """Distances left, top, right, bottom to boxes: (4, P) and (2, P) points -> (4, P) cx, cy, w, h."""
-    boxes = np.empty_like(loc)
-    boxes[:2] = grid + (loc[2:] - loc[:2]) * np.float32(0.5)
-    boxes[2:] = loc[:2] + loc[2:]
-    return boxes
+def _anchor_centre(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
+    """Centre of one proposal (SiamRPN, eq. 12): its anchor and offsets, (4,) each -> (2,)."""
+    return loc[:2] * grid[2:] + grid[:2]
+
+
+def _point_sizes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
+    """Widths and heights from distances left, top, right, bottom: (4, P) -> (2, P)."""
+    return loc[:2] + loc[2:]
+
+
+def _point_centre(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
+    """Centre of one proposal: its point (2,) and distances (4,) -> (2,)."""
+    return grid + (loc[2:] - loc[:2]) / 2
 
 
 def _mismatch(ratio: np.ndarray) -> np.ndarray:
@@ -100,13 +104,14 @@ class Decoder:
         self.search_size = search_size
         if isinstance(decoding, PointDecoding):
             self._grid = np.stack(grid_centres(decoding.score_size, decoding.stride))
-            self._to_boxes, anchors = _point_boxes, 1
+            self._sizes, self._centre = _point_sizes, _point_centre
         else:
             self._grid = np.ascontiguousarray(anchor_grid(decoding).T)
-            self._to_boxes, anchors = _anchor_boxes, len(decoding.ratios) * len(decoding.scales)
+            self._sizes, self._centre = _anchor_sizes, _anchor_centre
         hanning = np.hanning(decoding.score_size)
-        window = np.tile(np.outer(hanning, hanning).ravel(), anchors) * tracking.window_influence
-        self._window = window.astype(np.float32)
+        window = np.tile(np.outer(hanning, hanning).ravel(), decoding.anchors)
+        # penalty * score * (1 - w) + window * w, divided by 1 - w: the same order, one operation less
+        self._window = (window * tracking.window_influence / (1 - tracking.window_influence)).astype(np.float32)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> Decoder:
@@ -139,31 +144,31 @@ class Decoder:
         Returns:
             The new state; the old centre and size with status "invalid" if nothing finite came out.
         """
+        # A frame finds NumPy's code out of the cache: what counts here is the number of array operations.
         zoom = self.template_size / context_side(state.size_wh, self.context_amount)
+        offsets = loc.reshape(4, -1)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             background, target = cls.reshape(2, -1)
-            score = 1 / (1 + np.exp(background - target))
-            boxes = self._to_boxes(self._grid, loc.reshape(4, -1))
-            penalty = self._penalty(state, boxes, zoom)
-            ranking = penalty * score
-            ranking *= 1 - self.tracking.window_influence
-            ranking += self._window
-        best = int(np.argmax(ranking))
-        cx, cy, width, height = (boxes[:, best] / zoom).tolist()
-        best_score = float(score[best])
-        rate = float(penalty[best]) * best_score * self.tracking.lr
-        if not all(map(math.isfinite, (cx, cy, width, height, rate))):
+            inverse_score = 1 + np.exp(background - target)
+            sizes = self._sizes(self._grid, offsets)
+            penalised = self._penalty(state, sizes, zoom) / inverse_score
+            best = int(np.argmax(penalised + self._window))
+            centre = self._centre(self._grid[:, best], offsets[:, best])
+        dx, dy, width, height = (float(value) / zoom for value in (*centre, *sizes[:, best]))
+        rate = float(penalised[best]) * self.tracking.lr
+        if not all(map(math.isfinite, (dx, dy, width, height, rate))):
             return TargetState(state.center_xy, state.size_wh, 0.0, "invalid")
-        return self._moved(state, (cx, cy, width, height), rate, best_score, frame_size)
+        return self._moved(state, (dx, dy, width, height), rate, 1 / float(inverse_score[best]), frame_size)
 
-    def _penalty(self, state: TargetState, boxes: np.ndarray, zoom: float) -> np.ndarray:
-        """Penalty on a change of scale and shape (SiamRPN, eq. 13): (4, P) boxes -> (P,) in (0, 1]."""
-        width, height = boxes[2], boxes[3]
-        margin = (width + height) * np.float32(0.5)
-        side = np.sqrt((width + margin) * (height + margin))
+    def _penalty(self, state: TargetState, sizes: np.ndarray, zoom: float) -> np.ndarray:
+        """Penalty on a change of scale and shape (SiamRPN, eqs. 13 and 14): (2, P) sizes -> (P,) in (0, 1]."""
+        width, height = sizes
         old_width, old_height = state.size_wh
-        scale = _mismatch(side / np.float32(context_side((old_width * zoom, old_height * zoom), 0.5)))
-        shape = _mismatch(np.float32(old_width / old_height) * height / width)
+        old_area = (context_side(state.size_wh, 0.5) * zoom) ** 2
+        total = width + height  # with p half of it, (w + p)(h + p) = wh + 3/4 (w + h)^2
+        area = width * height + total * total * np.float32(0.75)
+        scale = np.sqrt(_mismatch(area * np.float32(1 / old_area)))
+        shape = _mismatch(height / width * np.float32(old_width / old_height))
         return np.exp((1 - scale * shape) * np.float32(self.tracking.penalty_k))
 
     def _moved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from siamtrt.errors import BundleError
 from siamtrt.manifest import GraphSpec, Manifest, verified_file
 from siamtrt.runtime.session import CheckedSession, Feeds
 
-SINGLE_THREAD_BYTES = 8 << 20  # below this much weight, waking a second thread costs more than it computes
+SMALL_BYTES = 8 << 20  # below this much weight, waking a third thread costs more than it computes
+SMALL_THREADS = 2
 
 
 class OrtSession(CheckedSession):
@@ -30,7 +32,8 @@ class OrtSession(CheckedSession):
         # Between frames the cores belong to whoever decodes the next one: threads must not spin on them.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is None:
-            threads = 1 if path.stat().st_size < SINGLE_THREAD_BYTES else 0
+            small = path.stat().st_size < SMALL_BYTES
+            threads = min(SMALL_THREADS, os.cpu_count() or 1) if small else 0  # 0: one a core
         options.intra_op_num_threads = threads
         self._names = [output.name for output in spec.outputs]
         self._session: ort.InferenceSession | None = None

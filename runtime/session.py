@@ -107,7 +107,7 @@ def open_session(
         backend: "onnxruntime" (CPU), "tensorrt" (an engine built for this GPU), "torch" (the module, from
             its checkpoint), or "auto": TensorRT where this machine can run an engine of the bundle, else
             ONNX Runtime.
-        threads: CPU threads of one run; by default one for small networks and all cores for large ones.
+        threads: CPU threads of one run; by default two for small networks, one a core for large ones.
         checkpoint: for "torch" only, the file the bundle was exported from.
 
     Raises:

@@ -168,6 +168,8 @@ class Manifest:
             _require_inside(name)
         crop, decoding, tracking = self.preprocessing, self.decoding, self.tracking
         _require_numbers("tracking and context_amount", 0.0, *dataclasses.astuple(tracking), crop.context_amount)
+        if tracking.window_influence >= 1:
+            raise ValueError("window_influence must be below 1: at 1 the window alone would choose")
         _require_numbers("parity", 0.0, *self.parity.values())
         sides = [crop.template_size, crop.search_size, decoding.score_size, decoding.stride, tracking.min_side]
         _require_numbers("crop sizes, score_size, stride and min_side", 1e-6, *sides)
