@@ -23,6 +23,7 @@ test: lint
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/mypy siamtrt models export calibration kernels runtime training benchmarks
 
 # The main job on what the repository holds: the placeholder's weights and a rendered clip.
 DEMO := out/demo

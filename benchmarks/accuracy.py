@@ -44,7 +44,8 @@ def score_sequences(tracker: Tracker, sequences: list[Sequence], progress: bool 
 def as_table(scores: list[Score]) -> str:
     """Markdown: a row a sequence, then the means."""
     rows = [(s.name, s.success_auc, s.precision) for s in scores]
-    rows.append(("**mean**", *(float(np.mean([row[i] for row in rows])) for i in (1, 2))))
+    means = np.mean([row[1:] for row in rows], axis=0).tolist()
+    rows.append(("**mean**", means[0], means[1]))
     lines = ["| sequence | success AUC | precision at 20 px |", "|---|---|---|"]
     return "\n".join(lines + [f"| {name} | {auc:.4f} | {near:.4f} |" for name, auc, near in rows])
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamtrt.benchmarks.environment import environment
-from siamtrt.errors import SourceError
+from siamtrt.errors import SiamtrtError, SourceError
 from siamtrt.files import write_whole
 from siamtrt.manifest import MANIFEST_NAME, Manifest, sha256_of
 from siamtrt.runtime.sources import FrameSource
@@ -129,6 +129,19 @@ def as_markdown(report: BenchReport) -> str:
         f"{env['system']}, Python {env['python']}; {packages}. Bundle manifest sha256 {report.bundle_sha256[:16]}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def require_report_place(stem: Path) -> None:
+    """Raise before measuring where the report could not be written after it.
+
+    Raises:
+        SiamtrtError: its directory does not exist.
+    """
+    if not stem.parent.is_dir():
+        raise SiamtrtError(
+            "cannot write the report", received=str(stem), expected="a name in an existing directory",
+            fix=f"create {stem.parent} first",
+        )
 
 
 def save_report(report: BenchReport, stem: Path) -> tuple[Path, Path]:

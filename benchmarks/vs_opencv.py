@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import click
 import cv2
@@ -18,7 +19,7 @@ WARM_UP = 10
 PathOption = click.Path(exists=True, path_type=Path)
 
 
-def opencv_nano(backbone: Path, head: Path) -> cv2.TrackerNano:
+def opencv_nano(backbone: Path, head: Path) -> Any:
     """OpenCV's tracker on its two ONNX files.
 
     Raises:
@@ -29,12 +30,12 @@ def opencv_nano(backbone: Path, head: Path) -> cv2.TrackerNano:
             "this OpenCV has no TrackerNano", received=cv2.__version__, expected="4.7 or later with the video module",
             fix="pip install -U opencv-python",
         )
-    parameters = cv2.TrackerNano_Params()
+    parameters = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
     parameters.backbone, parameters.neckhead = str(backbone), str(head)
-    return cv2.TrackerNano_create(parameters)
+    return cv2.TrackerNano_create(parameters)  # type: ignore[attr-defined]
 
 
-def update_times(ours: Tracker, theirs: cv2.TrackerNano, sequence: Sequence) -> np.ndarray:
+def update_times(ours: Tracker, theirs: Any, sequence: Sequence) -> np.ndarray:
     """(F, 2) milliseconds of each update, ours first; the trackers alternate, and so does who begins."""
     times = []
     for index, frame in enumerate(sequence.open()):

@@ -81,6 +81,7 @@ def _export(
             branch.eval(), inputs, dynamo=True, input_names=list(input_names), output_names=list(output_names),
             verbose=False,
         )  # fmt: skip
+    assert program is not None  # so it is with dynamo=True
     model = with_composed_pointwise(with_merged_siblings(simplified(program.model_proto)))
     return ExportedGraph(with_operator_function(model), _specs(input_names, inputs), _specs(output_names, outputs))
 

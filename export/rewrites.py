@@ -166,7 +166,10 @@ def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def _array(value: ir.Value) -> np.ndarray:
+def _array(value: ir.Value | None) -> np.ndarray:
+    """A constant's elements; only called on what `_has_constant_weights` has seen."""
+    assert value is not None
+    assert value.const_value is not None
     return value.const_value.numpy()
 
 

@@ -21,7 +21,9 @@ from siamtrt.models.presets import PRESETS, Preset, get_preset
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 # NanoTrack's snapshots pickle an optimiser that holds numpy scalars; these three names rebuild a number, no more.
-NUMPY_SCALARS = [np.dtype, np.dtypes.Float64DType, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
+NUMPY_SCALARS: list[Any] = [
+    np.dtype, np.dtypes.Float64DType, (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+]  # fmt: skip
 LISTED = 5  # names shown of each kind in a mismatch
 
 Shapes = dict[str, tuple[int, ...]]

@@ -38,7 +38,11 @@ def fold_search_conv(kernels: Tensor, conv_bn: nn.Sequential) -> tuple[Tensor, T
     Returns:
         (N, K, C) kernels and (N, K, 1) bias for the raw search features.
     """
-    conv, bn = conv_bn[0], conv_bn[1]
+    conv, bn = conv_bn
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, nn.BatchNorm2d)
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
     )
@@ -207,6 +211,9 @@ class HeadV3(_BranchedPixelwise):
         return self.cls_logits(cls), torch.exp(self.bbox_pred(loc))
 
 
+Head = HeadV1 | HeadV2 | HeadV3
+
+
 class _UnusedNeck(nn.Module):
     """The reference builds a neck, stores its weights and never calls it; kept so that checkpoints load strictly."""
 
@@ -226,7 +233,8 @@ class NanoTrack(nn.Module):
         super().__init__()
         self.backbone = MobileNetV3(extra_block=version == 3)
         self.neck = _UnusedNeck(96 if version == 3 else 64)
-        self.ban_head = {1: HeadV1, 2: HeadV2, 3: HeadV3}[version]()
+        heads: dict[int, type[Head]] = {1: HeadV1, 2: HeadV2, 3: HeadV3}
+        self.ban_head: Head = heads[version]()
 
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, 127, 127) template crop -> kernels (N, K, C), with bias (N, K, 1) in v2 and v3."""

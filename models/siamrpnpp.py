@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -92,14 +95,10 @@ class MultiRPN(nn.Module):
         return [self.get_submodule(f"rpn{level}") for level in range(2, 2 + self.levels)]  # type: ignore[misc]
 
     def _fuse(self, maps: list[Tensor], name: str) -> Tensor:
+        weights: Sequence[Tensor | float] = (1.0 / self.levels,) * self.levels
         if self.weighted:
             weights = torch.softmax(self.get_parameter(name), dim=0).unbind()
-        else:
-            weights = (1.0 / self.levels,) * self.levels
-        fused = maps[0] * weights[0]
-        for level_map, weight in zip(maps[1:], weights[1:], strict=True):
-            fused = fused + level_map * weight
-        return fused
+        return functools.reduce(torch.add, [m * weight for m, weight in zip(maps, weights, strict=True)])
 
     def template(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(rpn.template(z) for rpn, z in zip(self._rpns(), features, strict=True))
@@ -129,8 +128,8 @@ class SiamRPNpp(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = backbone
-        self.single = len(channels) == 1
-        if self.single:
+        self.rpn_head: DepthwiseRPN | MultiRPN
+        if len(channels) == 1:
             self.rpn_head = DepthwiseRPN(hidden, anchors)
         else:
             self.neck = Neck(channels, hidden)
@@ -139,13 +138,13 @@ class SiamRPNpp(nn.Module):
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, 127, 127) template crop -> one (N, 2*hidden, h, w) kernel per level."""
         features = self.backbone(z)
-        if self.single:
+        if isinstance(self.rpn_head, DepthwiseRPN):
             return (self.rpn_head.template(features[0]),)
         return self.rpn_head.template([crop_centre(f, TEMPLATE_SIDE) for f in self.neck(features)])
 
     def search(self, x: Tensor, *kernels: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, S, S) search crop and the template's kernels -> raw cls (N, 2A, R, R), loc (N, 4A, R, R)."""
         features = self.backbone(x)
-        if self.single:
+        if isinstance(self.rpn_head, DepthwiseRPN):
             return self.rpn_head.search(features[0], kernels[0])
         return self.rpn_head.search(self.neck(features), kernels)

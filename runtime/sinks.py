@@ -67,7 +67,7 @@ class VideoSink:
         return True
 
     def _open(self, frame_size: tuple[int, int]) -> cv2.VideoWriter:
-        fourcc = cv2.VideoWriter_fourcc(*CODECS[self._path.suffix.lower()])
+        fourcc = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
         writer = cv2.VideoWriter(str(self._path), fourcc, self._fps, frame_size)
         if not writer.isOpened():
             raise SiamtrtError(

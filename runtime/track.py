@@ -25,7 +25,7 @@ FPS_WINDOW = 30  # updates over which the frame rate shown is averaged
 class TrackedFrame(NamedTuple):
     """A frame and its result; `result` is None for the frame of initialisation."""
 
-    index: int
+    number: int
     frame: np.ndarray
     box_xywh: BoxXywh
     result: TrackResult | None

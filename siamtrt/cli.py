@@ -182,12 +182,14 @@ def bench(
 
     Example: siamtrt bench nanotrack_v2 flight.mp4 --init 120,80,64,48 -o report
     """
-    from siamtrt.benchmarks.harness import as_markdown, bench_source, save_report
+    from siamtrt.benchmarks.harness import as_markdown, bench_source, require_report_place, save_report
     from siamtrt.boxes import parse_box
     from siamtrt.runtime.sources import open_source
     from siamtrt.runtime.tracker import Tracker
 
     box = parse_box(init)
+    if output:
+        require_report_place(output)
     frames = open_source(source)
     with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
         report = bench_source(tracker, frames, box, bundle, warm_up, max_frames)
