@@ -67,9 +67,10 @@ def _anchor_sizes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
     return np.exp(loc[2:]) * grid[2:]
 
 
-def _anchor_centre(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
-    """Centre of one proposal (SiamRPN, eq. 12): its anchor and offsets, (4,) each -> (2,)."""
-    return loc[:2] * grid[2:] + grid[:2]
+def _anchor_centre(at: list[float], loc: list[float]) -> tuple[float, float]:
+    """Centre of one proposal (SiamRPN, eq. 12) from its anchor cx, cy, w, h and its four offsets."""
+    cx, cy, width, height = at
+    return cx + loc[0] * width, cy + loc[1] * height
 
 
 def _point_sizes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
@@ -77,9 +78,10 @@ def _point_sizes(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
     return loc[:2] + loc[2:]
 
 
-def _point_centre(grid: np.ndarray, loc: np.ndarray) -> np.ndarray:
-    """Centre of one proposal: its point (2,) and distances (4,) -> (2,)."""
-    return grid + (loc[2:] - loc[:2]) / 2
+def _point_centre(at: list[float], loc: list[float]) -> tuple[float, float]:
+    """Centre of one proposal from its point x, y and its distances left, top, right, bottom."""
+    left, top, right, bottom = loc
+    return at[0] + (right - left) / 2, at[1] + (bottom - top) / 2
 
 
 def _mismatch(ratio: np.ndarray) -> np.ndarray:
@@ -152,13 +154,14 @@ class Decoder:
             inverse_score = 1 + np.exp(background - target)
             sizes = self._sizes(self._grid, offsets)
             penalised = self._penalty(state, sizes, zoom) / inverse_score
-            best = int(np.argmax(penalised + self._window))
-            centre = self._centre(self._grid[:, best], offsets[:, best])
-        dx, dy, width, height = (float(value) / zoom for value in (*centre, *sizes[:, best]))
-        rate = float(penalised[best]) * self.tracking.lr
-        if not all(map(math.isfinite, (dx, dy, width, height, rate))):
+            best = int((penalised + self._window).argmax())
+        dx, dy = self._centre(self._grid[:, best].tolist(), offsets[:, best].tolist())
+        width, height = sizes[:, best].tolist()
+        rate = penalised.item(best) * self.tracking.lr
+        if not math.isfinite(dx + dy + width + height + rate):
             return TargetState(state.center_xy, state.size_wh, 0.0, "invalid")
-        return self._moved(state, (dx, dy, width, height), rate, 1 / float(inverse_score[best]), frame_size)
+        offset = dx / zoom, dy / zoom, width / zoom, height / zoom
+        return self._moved(state, offset, rate, 1 / inverse_score.item(best), frame_size)
 
     def _penalty(self, state: TargetState, sizes: np.ndarray, zoom: float) -> np.ndarray:
         """Penalty on a change of scale and shape (SiamRPN, eqs. 13 and 14): (2, P) sizes -> (P,) in (0, 1]."""
@@ -166,10 +169,10 @@ class Decoder:
         old_width, old_height = state.size_wh
         old_area = (context_side(state.size_wh, 0.5) * zoom) ** 2
         total = width + height  # with p half of it, (w + p)(h + p) = wh + 3/4 (w + h)^2
-        area = width * height + total * total * np.float32(0.75)
-        scale = np.sqrt(_mismatch(area * np.float32(1 / old_area)))
-        shape = _mismatch(height / width * np.float32(old_width / old_height))
-        return np.exp((1 - scale * shape) * np.float32(self.tracking.penalty_k))
+        area = width * height + total * total * 0.75
+        scale = np.sqrt(_mismatch(area * (1 / old_area)))
+        shape = _mismatch(height / width * (old_width / old_height))
+        return np.exp((1 - scale * shape) * self.tracking.penalty_k)
 
     def _moved(
         self, state: TargetState, offset: tuple[float, float, float, float], rate: float, score: float,
