@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from siamtrt.manifest import AnchorDecoding, Decoding, PaperFigure, PointDecodin
 from siamtrt.models.alexnet import AlexNet
 from siamtrt.models.mobilenetv2 import MobileNetV2
 from siamtrt.models.nanotrack import NanoTrack
-from siamtrt.models.resnet import ResNet50
+from siamtrt.models.resnet import BasicBlock, Bottleneck, ResNet
+from siamtrt.models.siamrpn import SiamRPN
 from siamtrt.models.siamrpnpp import SiamRPNpp
 
 
@@ -30,6 +32,7 @@ class Preset:
     note: str | None = None
 
 
+SIAMRPN = "SiamRPN (Li et al., CVPR 2018)"
 SIAMRPNPP = "SiamRPN++ (Li et al., CVPR 2019)"
 NANOTRACK = "NanoTrack (HonglinChu/SiamTrackers)"
 RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
@@ -40,19 +43,29 @@ def _anchors(score_size: int) -> AnchorDecoding:
 
 
 def _alex_dwxcorr() -> nn.Module:
-    return SiamRPNpp(AlexNet(), channels=(256,))
+    return SiamRPNpp(AlexNet(), channels=(256,), hidden=(256,))
 
 
 def _mobilev2() -> nn.Module:
-    return SiamRPNpp(MobileNetV2(1.4), channels=(44, 134, 448))
+    return SiamRPNpp(MobileNetV2(1.4), channels=(44, 134, 448), hidden=(256, 256, 256))
 
 
 def _resnet50() -> nn.Module:
-    return SiamRPNpp(ResNet50(), channels=(512, 1024, 2048), weighted=True)
+    channels = (512, 1024, 2048)
+    return SiamRPNpp(ResNet(Bottleneck, (3, 4, 6, 3)), channels, hidden=(256, 256, 256), weighted=True)
+
+
+def _resnet_basic(depths: tuple[int, int, int, int]) -> nn.Module:
+    widths = (128, 256, 512)
+    return SiamRPNpp(ResNet(BasicBlock, depths), widths, hidden=widths, weighted=True)
+
+
+def _siamrpn_alex() -> nn.Module:
+    return SiamRPN(AlexNet())
 
 
 def _placeholder() -> nn.Module:
-    return SiamRPNpp(AlexNet(0.25), channels=(64,), hidden=64)
+    return SiamRPNpp(AlexNet(0.25), channels=(64,), hidden=(64,))
 
 
 def _nanotrack(version: int, score_size: int, tracking: Tracking) -> Preset:
@@ -76,6 +89,20 @@ _ALL = (
     Preset(
         "siamrpn_r50_l234_dwxcorr", SIAMRPNPP, _resnet50, Preprocessing(127, 255), _anchors(25),
         Tracking(0.05, 0.42, 0.38), PaperFigure(35.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
+    ),
+    *(
+        Preset(
+            f"siamrpn_r{layers}_l234_dwxcorr", SIAMRPNPP, functools.partial(_resnet_basic, depths),
+            Preprocessing(127, 255), _anchors(25), Tracking(0.05, 0.42, 0.38), figure,
+        )
+        for layers, depths, figure in (
+            (18, (2, 2, 2, 2), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4")),
+            (34, (3, 4, 6, 3), None),
+        )
+    ),
+    Preset(
+        "siamrpn_alex", SIAMRPN, _siamrpn_alex, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
+        PaperFigure(160.0, "NVIDIA GTX 1060", "SiamRPN, abstract and sec. 5.1"),
     ),
     _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390)),
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385)),

@@ -27,10 +27,10 @@ class Adjust(nn.Module):
 class Neck(nn.Module):
     """One `Adjust` per backbone level, named `downsample2`, `downsample3`, ... as in pysot."""
 
-    def __init__(self, channels: tuple[int, ...], hidden: int) -> None:
+    def __init__(self, channels: tuple[int, ...], hidden: tuple[int, ...]) -> None:
         super().__init__()
-        for level, c_in in enumerate(channels, start=2):
-            self.add_module(f"downsample{level}", Adjust(c_in, hidden))
+        for level, (c_in, c_out) in enumerate(zip(channels, hidden, strict=True), start=2):
+            self.add_module(f"downsample{level}", Adjust(c_in, c_out))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [adjust(feature) for adjust, feature in zip(self.children(), features, strict=True)]
@@ -81,14 +81,14 @@ class DepthwiseRPN(nn.Module):
 class MultiRPN(nn.Module):
     """Layer-wise aggregation: the levels' outputs, averaged or with learned softmax weights (eq. 2)."""
 
-    def __init__(self, hidden: int, anchors: int, levels: int, weighted: bool) -> None:
+    def __init__(self, hidden: tuple[int, ...], anchors: int, weighted: bool) -> None:
         super().__init__()
-        self.levels = levels
-        for level in range(2, 2 + levels):
-            self.add_module(f"rpn{level}", DepthwiseRPN(hidden, anchors))
+        self.levels = len(hidden)
+        for level, channels in enumerate(hidden, start=2):
+            self.add_module(f"rpn{level}", DepthwiseRPN(channels, anchors))
         if weighted:
-            self.cls_weight = nn.Parameter(torch.ones(levels))
-            self.loc_weight = nn.Parameter(torch.ones(levels))
+            self.cls_weight = nn.Parameter(torch.ones(self.levels))
+            self.loc_weight = nn.Parameter(torch.ones(self.levels))
         self.weighted = weighted
 
     def _rpns(self) -> list[DepthwiseRPN]:
@@ -115,7 +115,7 @@ class SiamRPNpp(nn.Module):
     Args:
         backbone: pixels -> list of feature levels.
         channels: channels of each level, as the backbone gives them.
-        hidden: width of neck and head.
+        hidden: width of neck and head at each level.
         anchors: anchor boxes a position.
         weighted: learned fusion weights (ResNet-50) instead of the mean.
 
@@ -123,20 +123,20 @@ class SiamRPNpp(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, channels: tuple[int, ...], hidden: int = 256, anchors: int = 5,
+        self, backbone: nn.Module, channels: tuple[int, ...], hidden: tuple[int, ...], anchors: int = 5,
         weighted: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = backbone
         self.rpn_head: DepthwiseRPN | MultiRPN
         if len(channels) == 1:
-            self.rpn_head = DepthwiseRPN(hidden, anchors)
+            self.rpn_head = DepthwiseRPN(hidden[0], anchors)
         else:
             self.neck = Neck(channels, hidden)
-            self.rpn_head = MultiRPN(hidden, anchors, len(channels), weighted)
+            self.rpn_head = MultiRPN(hidden, anchors, weighted)
 
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, 127, 127) template crop -> one (N, 2*hidden, h, w) kernel per level."""
+        """(N, 3, 127, 127) template crop -> one (N, 2C, h, w) kernel per level of width C."""
         features = self.backbone(z)
         if isinstance(self.rpn_head, DepthwiseRPN):
             return (self.rpn_head.template(features[0]),)

@@ -50,3 +50,18 @@ def pixelwise_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
     """
     n, c, h, w = x.shape
     return (kernel @ x.reshape(n, c, h * w)).reshape(n, kernel.shape[1], h, w)
+
+
+def upchannel_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve `x` with the filters the template made of itself (SiamRPN, eq. 1).
+
+    Args:
+        x: (N, C, H, W) search features.
+        kernel: (N, O, C, h, w), O filters a sample.
+
+    Returns:
+        (N, O, H-h+1, W-w+1).
+    """
+    n, filters, c, h, w = kernel.shape
+    response = F.conv2d(x.reshape(1, n * c, *x.shape[2:]), kernel.reshape(n * filters, c, h, w), groups=n)
+    return response.reshape(n, filters, *response.shape[2:])

@@ -1,19 +1,26 @@
-"""Every tracker builds for every target that TensorRT-RTX and this release promise, without a GPU."""
+"""Every tracker is exported, built for every target TensorRT-RTX and this release promise, and tracks a real video."""
 
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 
 import pytest
 
+from siamtrt.boxes import check_box
 from siamtrt.export.engine import build_engines
 from siamtrt.manifest import load_manifest, verified_file
+from siamtrt.runtime.sources import open_source
+from siamtrt.runtime.track import tracked_frames
+from siamtrt.runtime.tracker import Tracker
 
 TARGETS = ("sm75", "sm86", "sm89", "sm120")
 TRACKERS = (
     "nanotrack_v1", "nanotrack_v2", "nanotrack_v3",
-    "siamrpn_alex_dwxcorr", "siamrpn_mobilev2_l234_dwxcorr", "siamrpn_r50_l234_dwxcorr",
+    "siamrpn_alex", "siamrpn_alex_dwxcorr", "siamrpn_mobilev2_l234_dwxcorr",
+    "siamrpn_r18_l234_dwxcorr", "siamrpn_r34_l234_dwxcorr", "siamrpn_r50_l234_dwxcorr",
 )  # fmt: skip
+UPDATES = 4
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -26,3 +33,16 @@ def test_fp16_engines_for_every_target(exported, tmp_path, name):
     for engine in built:
         verified_file(bundle, engine.file, engine.sha256)
     shutil.rmtree(bundle)  # ResNet-50's engines are large
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_tracks_a_real_video(exported, shared_dir, name):
+    """Trained weights track. Seeded ones may overflow, but their box stays finite and inside the frame."""
+    frames = open_source(shared_dir / "sequences" / "bag.avi")
+    with Tracker.load(exported(name), "onnxruntime") as tracker:
+        tracked = list(islice(tracked_frames(tracker, frames, lambda frame: (150, 100, 80, 90)), 1 + UPDATES))
+    assert len(tracked) == 1 + UPDATES
+    if name.startswith("nanotrack"):
+        assert all(frame.result.ok for frame in tracked[1:])
+    for frame in tracked:
+        check_box(frame.box_xywh, (480, 360))

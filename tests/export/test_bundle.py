@@ -30,16 +30,22 @@ def test_exported_pair_equals_the_reference(shared_dir, exported, name):
     assert off_by(found["loc"], golden.outputs["loc"]) <= LIMIT
 
 
-@pytest.mark.parametrize(("name", "levels"), [("siamrpn_alex_dwxcorr", 1), ("siamrpn_r50_l234_dwxcorr", 3)])
-def test_search_graph_is_lean(shared_dir, exported, name, levels):
-    """No BatchNorm, no fusion multiplication; one merged search convolution and one correlation a level."""
+@pytest.mark.parametrize(
+    ("name", "levels", "composed"),
+    [("siamrpn_alex_dwxcorr", 1, 0), ("siamrpn_r18_l234_dwxcorr", 3, 3), ("siamrpn_r50_l234_dwxcorr", 3, 0)],
+)
+def test_search_graph_is_lean(shared_dir, exported, name, levels, composed):
+    """No BatchNorm, no fusion multiplication; one merged search convolution and one correlation a level.
+
+    ResNet-18's neck is as narrow as its head, so its 1x1 convolutions are composed with the head's; ResNet-50's not.
+    """
     golden, bundle = Golden(shared_dir / "goldens", name), exported(name)
     graph = onnx.load(bundle / "search.onnx").graph
     ops = Counter(node.op_type for node in graph.node)
     assert not ops.keys() & {"BatchNormalization", "Mul", "Softmax", "Identity", "Constant", "Concat"}
     assert ops["DepthwiseXCorr"] == levels
     convolutions = sum(1 for key, shape in golden.shapes.items() if len(shape) == 4 and "conv_kernel" not in key)
-    assert ops["Conv"] == convolutions - levels, "each level's two search convolutions are one"
+    assert ops["Conv"] == convolutions - levels - composed
 
 
 def test_template_graph_holds_every_template_convolution(shared_dir, exported):
@@ -52,6 +58,17 @@ def test_template_graph_holds_every_template_convolution(shared_dir, exported):
     kernel_side = sum(size for key, size in sizes.items() if "conv_kernel" in key)
     assert backbone + kernel_side <= weights < backbone + kernel_side + 10_000, "only biases on top"
     assert search < backbone + sum(sizes.values()) - backbone - kernel_side + 10_000
+
+
+def test_loc_adjust_vanishes_into_the_template(exported):
+    """SiamRPN: the search graph holds the backbone and one merged convolution; the two correlations have no weights."""
+    bundle = exported("siamrpn_alex")
+    search, template = (onnx.load(bundle / f"{name}.onnx").graph for name in ("search", "template"))
+    weights = {tensor.name for tensor in search.initializer}
+    convolutions = [node for node in search.node if node.op_type == "Conv"]
+    assert len(convolutions) == 5 + 1 + 2
+    assert sum(node.input[1] not in weights for node in convolutions) == 2
+    assert Counter(node.op_type for node in template.node)["Conv"] == 5 + 2
 
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_checkpoint):

@@ -14,20 +14,30 @@ import torch
 from siamtrt.models.presets import PRESETS
 from siamtrt.runtime.decode import Decoder
 
-NETWORKS = (
-    "siamrpn_alex_dwxcorr",
-    "siamrpn_alex_dwxcorr_otb",
-    "siamrpn_mobilev2_l234_dwxcorr",
-    "siamrpn_r50_l234_dwxcorr",
-)
+# preset -> golden
+NETWORKS = {
+    "siamrpn_alex_dwxcorr": "siamrpn_alex_dwxcorr",
+    "siamrpn_alex_dwxcorr_otb": "siamrpn_alex_dwxcorr_otb",
+    "siamrpn_mobilev2_l234_dwxcorr": "siamrpn_mobilev2_l234_dwxcorr",
+    "siamrpn_r50_l234_dwxcorr": "siamrpn_r50_l234_dwxcorr",
+    "siamrpn_r18_l234_dwxcorr": "resnet18",
+    "siamrpn_r34_l234_dwxcorr": "resnet34",
+    "siamrpn_alex": "siamrpn_up_alex",
+}
 SEED = 7
 LIMIT = 1e-4
 
 
 class Golden:
-    """One reference network: its parameters, crops and outputs."""
+    """One reference network: its parameters, crops and outputs.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    Args:
+        folder: that of the goldens.
+        preset: name of the preset that is to equal it.
+    """
+
+    def __init__(self, folder: Path, preset: str) -> None:
+        name = NETWORKS[preset]
         spec = importlib.util.spec_from_file_location("golden_recipe", folder / "recipe.py")
         assert spec is not None
         assert spec.loader is not None
