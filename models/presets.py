@@ -20,7 +20,10 @@ from siamtrt.models.siamrpnpp import SiamRPNpp
 
 @dataclass(frozen=True)
 class Preset:
-    """What `export` must know of a tracker beyond its weights. `build` makes the untrained network."""
+    """What `export` must know of a tracker beyond its weights.
+
+    `build` makes the untrained network; `verified` says against what the network was checked.
+    """
 
     name: str
     paper: str
@@ -30,6 +33,7 @@ class Preset:
     tracking: Tracking
     paper_figure: PaperFigure | None = None
     note: str | None = None
+    verified: str = "outputs of pysot on seeded weights"
 
 
 SIAMRPN = "SiamRPN (Li et al., CVPR 2018)"
@@ -68,10 +72,10 @@ def _placeholder() -> nn.Module:
     return SiamRPNpp(AlexNet(0.25), channels=(64,), hidden=(64,))
 
 
-def _nanotrack(version: int, score_size: int, tracking: Tracking) -> Preset:
+def _nanotrack(version: int, score_size: int, tracking: Tracking, verified: str) -> Preset:
     return Preset(
         f"nanotrack_v{version}", NANOTRACK, lambda: NanoTrack(version), Preprocessing(127, 255),
-        PointDecoding(score_size, stride=16), tracking,
+        PointDecoding(score_size, stride=16), tracking, verified=verified,
     )  # fmt: skip
 
 
@@ -104,12 +108,13 @@ _ALL = (
         "siamrpn_alex", SIAMRPN, _siamrpn_alex, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
         PaperFigure(160.0, "NVIDIA GTX 1060", "SiamRPN, abstract and sec. 5.1"),
     ),
-    _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390)),
-    _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385)),
-    _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348)),
+    _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390), "trained weights load strictly"),
+    _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385), "boxes of the reference on 15 sequences"),
+    _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348), "boxes of the reference on 15 sequences"),
     Preset(
         "placeholder", SIAMRPNPP, _placeholder, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
         note="trained for minutes on rendered scenes, to show the pipeline; not a tracker to deploy",
+        verified="rendered scenes only",
     ),
 )  # fmt: skip
 

@@ -199,6 +199,14 @@ def bench(
 
 
 @main.command()
+def models() -> None:
+    """List the trackers: paper, crops, parameters, GMACs, and how each was verified."""
+    from siamtrt.models.table import as_table, model_rows
+
+    click.echo(as_table(model_rows()))
+
+
+@main.command()
 @click.argument("bundle", type=PathArgument)
 def info(bundle: Path) -> None:
     """Describe a BUNDLE: tracker, tensors, parity, engines; checks every file's hash."""
