@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +76,8 @@ def track_source(
 ) -> TrackSummary:  # fmt: skip
     """Track through a source and write the outputs, each whole or absent.
 
+    A live source has no end of its own: Ctrl-C ends it, and what was recorded is kept.
+
     Args:
         progress: show a progress bar with the tracker's frame rate.
 
@@ -89,19 +91,20 @@ def track_source(
     with ExitStack() as stack:
         sinks = _open_sinks(stack, outputs, source.fps)
         bar = stack.enter_context(tqdm(total=source.length, unit="frame", disable=None if progress else True))
-        for index, frame, box, result in tracked_frames(tracker, source, choose_box):
-            frames += 1
-            if result is not None:
-                recent.append(result.times.total_ms)
-                spent_ms += result.times.total_ms
-                score_sum += result.score
-            fps = 1e3 * len(recent) / sum(recent) if recent else 0.0
-            bar.update()
-            bar.set_postfix_str(f"tracker {fps:.0f} fps", refresh=False)
-            score, ok = (result.score, result.ok) if result else (1.0, True)
-            answers = [sink.write(index, frame, box, score, ok, fps) for sink in sinks]
-            if not all(answers):
-                break
+        with suppress(KeyboardInterrupt) if source.live else nullcontext():
+            for index, frame, box, result in tracked_frames(tracker, source, choose_box):
+                if result is not None:
+                    recent.append(result.times.total_ms)
+                    spent_ms += result.times.total_ms
+                    score_sum += result.score
+                fps = 1e3 * len(recent) / sum(recent) if recent else 0.0
+                bar.update()
+                bar.set_postfix_str(f"tracker {fps:.0f} fps", refresh=False)
+                score, ok = (result.score, result.ok) if result else (1.0, True)
+                answers = [sink.write(index, frame, box, score, ok, fps) for sink in sinks]
+                frames += 1
+                if not all(answers):
+                    break
         updates = frames - 1
         if updates < 1:
             raise too_short(source.name, frames)

@@ -186,9 +186,10 @@ def test_thread_count_is_refused(tiny_bundle, images, count):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGINT as a terminal sends it")
-def test_interrupt_leaves_nothing(tiny_bundle, short_video, work, tmp_path):
-    """Ctrl-C once both outputs are being written: exit code 130, one line, no file, no staging file."""
+@pytest.mark.skipif(os.name != "posix", reason="signals as a terminal and a service manager send them")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupt_leaves_nothing(tiny_bundle, short_video, work, tmp_path, stop):
+    """Stopped once both outputs are being written: exit code 130, one line, no file, no staging file."""
     source = write_video(tmp_path / "long.avi", np.tile(short_video.frames, (100, 1, 1, 1)))  # many seconds of work
     options = ["--init", short_video.init, "--boxes", "b.csv", "--save", "v.mp4", "--threads", "1"]
     process = subprocess.Popen(
@@ -200,7 +201,7 @@ def test_interrupt_leaves_nothing(tiny_bundle, short_video, work, tmp_path):
         while len(_growing(work)) < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert len(_growing(work)) == 2, process.poll()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
