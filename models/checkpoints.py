@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def load_network(checkpoint: Path | str, model: str | None = None) -> LoadedNetw
     state = read_state_dict(path)
     preset = get_preset(model) if model is not None else infer_preset(state, path)
     module = preset.build()
-    _check_fit(state, _shapes(module.state_dict()), preset.name, path)
-    module.load_state_dict(state, strict=False)  # only BatchNorm's step counters may still be absent
+    _check_fit(state, preset, path)
+    named = _our_names(state, preset)
+    module.load_state_dict(named, strict=False)  # only BatchNorm's step counters may still be absent
     return LoadedNetwork(preset, module.eval(), path, sha256_of(path))
 
 
@@ -135,8 +137,7 @@ def infer_preset(state: dict[str, Tensor], path: Path) -> Preset:
         CheckpointError: several presets share them, or none has them (names the nearest).
     """
     shapes = _comparable(_shapes(state))
-    expected = {name: _comparable(_preset_shapes(preset)) for name, preset in PRESETS.items()}
-    fits = [name for name, wanted in expected.items() if wanted == shapes]
+    fits = [name for name, preset in PRESETS.items() if _preset_shapes(preset) == shapes]
     if len(fits) == 1:
         return PRESETS[fits[0]]
     if fits:
@@ -144,16 +145,19 @@ def infer_preset(state: dict[str, Tensor], path: Path) -> Preset:
             "the parameter names do not decide the tracker", received=f"{path}, which fits {', '.join(fits)}",
             expected="one of them", fix=f"say which, e.g. --model {fits[0]}",
         )
-    nearest = max(expected, key=lambda name: len(expected[name].items() & shapes.items()))
-    raise _misfit(shapes, expected[nearest], path, nearest, nearest)
+    nearest = _nearest(shapes)
+    raise _misfit(shapes, _preset_shapes(PRESETS[nearest]), path, nearest, nearest)
 
 
-def _check_fit(state: dict[str, Tensor], wanted: Shapes, name: str, path: Path) -> None:
-    shapes, wanted = _comparable(_shapes(state)), _comparable(wanted)
+def _check_fit(state: dict[str, Tensor], preset: Preset, path: Path) -> None:
+    shapes, wanted = _comparable(_shapes(state)), _preset_shapes(preset)
     if shapes != wanted:
-        expected = {other: _comparable(_preset_shapes(preset)) for other, preset in PRESETS.items()}
-        nearest = max(expected, key=lambda other: len(expected[other].items() & shapes.items()))
-        raise _misfit(shapes, wanted, path, name, nearest)
+        raise _misfit(shapes, wanted, path, preset.name, _nearest(shapes))
+
+
+def _nearest(shapes: Shapes) -> str:
+    """Name of the preset that shares most parameters."""
+    return max(PRESETS, key=lambda name: len(_preset_shapes(PRESETS[name]).items() & shapes.items()))
 
 
 def _misfit(shapes: Shapes, wanted: Shapes, path: Path, name: str, nearest: str) -> CheckpointError:
@@ -168,9 +172,24 @@ def _misfit(shapes: Shapes, wanted: Shapes, path: Path, name: str, nearest: str)
     )
 
 
+@functools.cache
 def _preset_shapes(preset: Preset) -> Shapes:
+    """Shapes of a preset's parameters under the names their authors gave them."""
     with torch.device("meta"):
-        return _shapes(preset.build().state_dict())
+        shapes = _comparable(_shapes(preset.build().state_dict()))
+    backwards = [(ours, theirs) for theirs, ours in preset.author_names]
+    return {_replaced(name, backwards): shape for name, shape in shapes.items()}
+
+
+def _our_names(state: dict[str, Tensor], preset: Preset) -> dict[str, Tensor]:
+    return {_replaced(name, preset.author_names): value for name, value in state.items()}
+
+
+def _replaced(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    for old, new in prefixes:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 def _shapes(state: Mapping[str, Tensor]) -> Shapes:

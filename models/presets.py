@@ -22,7 +22,8 @@ from siamtrt.models.siamrpnpp import SiamRPNpp
 class Preset:
     """What `export` must know of a tracker beyond its weights.
 
-    `build` makes the untrained network; `verified` says against what the network was checked.
+    `build` makes the untrained network; `verified` says against what the network was checked. `author_names`
+    maps the beginnings of the authors' parameter names to ours, where those differ from pysot's.
     """
 
     name: str
@@ -34,10 +35,18 @@ class Preset:
     paper_figure: PaperFigure | None = None
     note: str | None = None
     verified: str = "outputs of pysot on seeded weights"
+    author_names: tuple[tuple[str, str], ...] = ()
 
 
 SIAMRPN = "SiamRPN (Li et al., CVPR 2018)"
 SIAMRPNPP = "SiamRPN++ (Li et al., CVPR 2019)"
+DASIAMRPN = "DaSiamRPN (Zhu et al., ECCV 2018)"
+DASIAMRPN_NAMES = (
+    ("featureExtract.", "backbone.features."),
+    ("conv_cls1.", "rpn_head.template_cls_conv."), ("conv_cls2.", "rpn_head.search_cls_conv."),
+    ("conv_r1.", "rpn_head.template_loc_conv."), ("conv_r2.", "rpn_head.search_loc_conv."),
+    ("regress_adjust.", "rpn_head.loc_adjust."),
+)  # fmt: skip
 NANOTRACK = "NanoTrack (HonglinChu/SiamTrackers)"
 RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
 
@@ -64,8 +73,16 @@ def _resnet_basic(depths: tuple[int, int, int, int]) -> nn.Module:
     return SiamRPNpp(ResNet(BasicBlock, depths), widths, hidden=widths, weighted=True)
 
 
-def _siamrpn_alex() -> nn.Module:
-    return SiamRPN(AlexNet())
+def _siamrpn_alex(width: int = 1) -> nn.Module:
+    return SiamRPN(AlexNet(width), 256 * width)
+
+
+def _dasiamrpn(name: str, width: int, tracking: Tracking, note: str | None = None) -> Preset:
+    """DaSiamRPN as published: SiamRPN's network with a 271 px search crop. The long-term mode is not included."""
+    return Preset(
+        f"dasiamrpn_{name}", DASIAMRPN, functools.partial(_siamrpn_alex, width), Preprocessing(127, 271), _anchors(19),
+        tracking, note=note, verified="outputs of foolwood/DaSiamRPN on seeded weights", author_names=DASIAMRPN_NAMES,
+    )  # fmt: skip
 
 
 def _placeholder() -> nn.Module:
@@ -107,6 +124,12 @@ _ALL = (
     Preset(
         "siamrpn_alex", SIAMRPN, _siamrpn_alex, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
         PaperFigure(160.0, "NVIDIA GTX 1060", "SiamRPN, abstract and sec. 5.1"),
+    ),
+    _dasiamrpn("vot", 1, Tracking(0.04, 0.44, 0.45)),
+    _dasiamrpn("otb", 1, Tracking(0.22, 0.40, 0.30)),
+    _dasiamrpn(
+        "big", 2, Tracking(0.055, 0.42, 0.295),
+        note="always searches 271 px; the authors' code takes 287 px for targets below 0.4 % of the frame",
     ),
     _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390), "trained weights load strictly"),
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385), "boxes of the reference on 15 sequences"),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from goldens import LIMIT, NETWORKS, Golden, off_by
 
+from siamtrt.models.checkpoints import load_network
 from siamtrt.models.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_equals_the_reference(shared_dir, name):
+def test_network_equals_the_reference(shared_dir, tmp_path, name):
+    """The file with the reference's parameter names loads as it is."""
     golden, preset = Golden(shared_dir / "goldens", name), PRESETS[name]
-    module = preset.build().eval()
-    state = {key: torch.from_numpy(np.asarray(value)) for key, value in golden.weights.items()}
-    module.load_state_dict(state, strict=True)
+    module = load_network(golden.save(tmp_path / "model.pth"), name).module
     with torch.no_grad():
         kernels = module.template(torch.from_numpy(golden.crop(preset.preprocessing.template_size, 0)))
         cls, loc = module.search(torch.from_numpy(golden.crop(preset.preprocessing.search_size, 1)), *kernels)

@@ -23,6 +23,9 @@ NETWORKS = {
     "siamrpn_r18_l234_dwxcorr": "resnet18",
     "siamrpn_r34_l234_dwxcorr": "resnet34",
     "siamrpn_alex": "siamrpn_up_alex",
+    "dasiamrpn_vot": "dasiamrpn_vot",
+    "dasiamrpn_otb": "dasiamrpn_otb",
+    "dasiamrpn_big": "dasiamrpn_big",
 }
 SEED = 7
 LIMIT = 1e-4
