@@ -55,6 +55,13 @@ def test_frame_is_not_changed(frame):
     np.testing.assert_array_equal(frame, before)
 
 
+def test_buffer_used_again_cuts_like_a_new_one(frame):
+    buffer = CropBuffer(33)
+    for center, side in (((0, 0), 200), ((79, 59), 33), ((40, 30), 90), ((0, 59), 300), ((-40, 30), 31)):
+        expected = subwindow(frame, center, side, 33, FILL).transpose(2, 0, 1)[None]
+        np.testing.assert_array_equal(buffer.cut(frame, center, side, FILL), expected)
+
+
 @pytest.mark.parametrize("side", [33, 47])
 def test_buffer_holds_planes_in_the_frame_s_channel_order(frame, side):
     tensor = CropBuffer(33).cut(frame, (70.0, 5.0), side, FILL)
