@@ -122,7 +122,10 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("bundle", type=PathArgument),
         click.argument("source"),
         click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
-        click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default by network size."),
+        click.option(
+            "--threads", type=click.IntRange(1, MOST_THREADS),
+            help="CPU threads; default by network size. 1 is steadiest on a live camera.",
+        ),
         click.option("--checkpoint", type=PathArgument, help="For --backend torch: the file the bundle came from."),
     ]
     for option in reversed(options):
