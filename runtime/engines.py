@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +30,9 @@ def can_run_engines(manifest: Manifest) -> bool:
 
 def find_devices() -> list[Device]:
     """One entry per installed TensorRT flavour; empty without CuPy or a GPU."""
-    if importlib.util.find_spec("cupy") is None:
+    cupy = _import("cupy")
+    if cupy is None:
         return []
-    import cupy
-
     try:
         target = f"sm{cupy.cuda.Device().compute_capability}"
     except cupy.cuda.runtime.CUDARuntimeError:
