@@ -9,9 +9,9 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from siamtrt.backends import BACKENDS, Backend
 from siamtrt.benchmarks.metrics import precision, success_auc
 from siamtrt.benchmarks.sequences import Sequence, find_sequences
-from siamtrt.runtime.session import BACKENDS, Backend
 from siamtrt.runtime.track import tracked_frames
 from siamtrt.runtime.tracker import Tracker
 

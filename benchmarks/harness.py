@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamtrt.benchmarks.environment import environment
-from siamtrt.errors import SiamtrtError, SourceError
+from siamtrt.errors import SourceError
 from siamtrt.files import write_whole
 from siamtrt.manifest import MANIFEST_NAME, Manifest, sha256_of
 from siamtrt.runtime.sources import FrameSource
@@ -131,22 +131,14 @@ def as_markdown(report: BenchReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def require_report_place(stem: Path) -> None:
-    """Raise before measuring where the report could not be written after it.
-
-    Raises:
-        SiamtrtError: its directory does not exist.
-    """
-    if not stem.parent.is_dir():
-        raise SiamtrtError(
-            "cannot write the report", received=str(stem), expected="a name in an existing directory",
-            fix=f"create {stem.parent} first",
-        )
+def report_paths(stem: Path) -> tuple[Path, Path]:
+    """Where `save_report` writes: `<stem>.json` and `<stem>.md`."""
+    return stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
 
 
 def save_report(report: BenchReport, stem: Path) -> tuple[Path, Path]:
     """Write `<stem>.json` (with the raw samples) and `<stem>.md`; returns both paths."""
-    paths = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    paths = report_paths(stem)
     write_whole(paths[0], (json.dumps(asdict(report), indent=1) + "\n").encode())
     write_whole(paths[1], as_markdown(report).encode())
     return paths

@@ -19,26 +19,15 @@ from siamtrt.manifest import TensorSpec
 OUTPUTS = ("cls", "loc")
 
 
-class TemplateBranch(nn.Module):
-    """`module.template` as a forward pass."""
+class Branch(nn.Module):
+    """One method of a module, "template" or "search", as a forward pass."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, graph: str) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.graph = module, graph
 
-    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return self.module.template(z)  # type: ignore[operator]
-
-
-class SearchBranch(nn.Module):
-    """`module.search` as a forward pass."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor, *kernels: Tensor) -> tuple[Tensor, ...]:
-        return self.module.search(x, *kernels)  # type: ignore[operator]
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return getattr(self.module, self.graph)(*tensors)
 
 
 @dataclass(frozen=True)
@@ -67,8 +56,8 @@ def export_split(module: nn.Module, template_size: int, search_size: int) -> dic
         outputs = module.search(x, *kernels)  # type: ignore[operator]
     names = [f"kernel{index}" for index in range(len(kernels))]
     return {
-        "template": _export(TemplateBranch(module), (z,), ("z",), kernels, names),
-        "search": _export(SearchBranch(module), (x, *kernels), ("x", *names), outputs, OUTPUTS),
+        "template": _export(Branch(module, "template"), (z,), ("z",), kernels, names),
+        "search": _export(Branch(module, "search"), (x, *kernels), ("x", *names), outputs, OUTPUTS),
     }
 
 

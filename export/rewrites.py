@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 import onnxsim
@@ -28,14 +30,7 @@ def with_merged_siblings(model: ModelProto) -> ModelProto:
     Siblings have the same input and attributes, constant weights, no group, optionally the same activation,
     and feed nothing but the concatenation along channels.
     """
-    graph_model = ir.from_proto(model)
-    graph = graph_model.graph
-    for concat in list(graph):
-        branches = _sibling_branches(concat)
-        if branches:
-            _merge(graph, concat, branches)
-    RemoveUnusedNodesPass()(graph_model)
-    return ir.to_proto(graph_model)
+    return _rewritten(model, _merge_siblings)
 
 
 def with_composed_pointwise(model: ModelProto) -> ModelProto:
@@ -45,14 +40,22 @@ def with_composed_pointwise(model: ModelProto) -> ModelProto:
     convolution before the head's 3x3: on the narrow features themselves the 3x3 is several times cheaper.
     Padded convolutions stay: their border would miss the first one's bias.
     """
+    return _rewritten(model, _compose_pointwise)
+
+
+def _rewritten(model: ModelProto, rewrite: Callable[[ir.Graph, ir.Node], None]) -> ModelProto:
+    """A copy in which `rewrite` has seen every node, without what nothing reads any more."""
     graph_model = ir.from_proto(model)
-    graph = graph_model.graph
-    for node in list(graph):
-        pointwise = _pointwise_before(node)
-        if pointwise is not None and _saves_by_composing(pointwise, node):
-            _compose(graph, pointwise, node)
+    for node in list(graph_model.graph):
+        rewrite(graph_model.graph, node)
     RemoveUnusedNodesPass()(graph_model)
     return ir.to_proto(graph_model)
+
+
+def _compose_pointwise(graph: ir.Graph, node: ir.Node) -> None:
+    pointwise = _pointwise_before(node)
+    if pointwise is not None and _saves_by_composing(pointwise, node):
+        _compose(graph, pointwise, node)
 
 
 def _pointwise_before(node: ir.Node) -> ir.Node | None:
@@ -93,11 +96,16 @@ def _compose(graph: ir.Graph, pointwise: ir.Node, node: ir.Node) -> None:
     first, second = _array(pointwise.inputs[1])[:, :, 0, 0], _array(node.inputs[1])
     weight = np.einsum("omij,mc->ocij", second, first, dtype=np.float64).astype(second.dtype)
     bias = _bias(node) + np.einsum("omij,m->o", second, _bias(pointwise), dtype=np.float64).astype(second.dtype)
-    name = node.outputs[0].name
-    constants = [_initializer(graph, f"{name}_{kind}", array) for kind, array in (("weight", weight), ("bias", bias))]
+    constants = _constants(graph, node.outputs[0].name, weight, bias)
     node.resize_inputs(3)
     for index, value in enumerate((pointwise.inputs[0], *constants)):
         node.replace_input_with(index, value)
+
+
+def _merge_siblings(graph: ir.Graph, concat: ir.Node) -> None:
+    branches = _sibling_branches(concat)
+    if branches:
+        _merge(graph, concat, branches)
 
 
 def _sibling_branches(concat: ir.Node) -> list[list[ir.Node]] | None:
@@ -144,7 +152,7 @@ def _merge(graph: ir.Graph, concat: ir.Node, branches: list[list[ir.Node]]) -> N
     weight = np.concatenate([_array(conv.inputs[1]) for conv in convs])
     bias = np.concatenate([_bias(conv) for conv in convs])
     name = concat.outputs[0].name
-    constants = [_initializer(graph, f"{name}_{kind}", array) for kind, array in (("weight", weight), ("bias", bias))]
+    constants = _constants(graph, name, weight, bias)
     merged = ir.Node("", "Conv", [convs[0].inputs[0], *constants], attributes=list(convs[0].attributes.values()))
     new_nodes = [merged]
     if len(branches[0]) > 1:
@@ -157,6 +165,11 @@ def _merge(graph: ir.Graph, concat: ir.Node, branches: list[list[ir.Node]]) -> N
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     graph.remove(concat, safe=True)
     old.name, new.name = None, name
+
+
+def _constants(graph: ir.Graph, name: str | None, weight: np.ndarray, bias: np.ndarray) -> list[ir.Value]:
+    """A convolution's weight and bias as initializers named after its output."""
+    return [_initializer(graph, f"{name}_weight", weight), _initializer(graph, f"{name}_bias", bias)]
 
 
 def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:

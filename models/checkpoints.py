@@ -52,12 +52,13 @@ def load_network(checkpoint: Path | str, model: str | None = None) -> LoadedNetw
         SiamtrtError: unknown `model`.
     """
     path = Path(checkpoint)
-    if model is not None:
-        get_preset(model)
+    preset = get_preset(model) if model is not None else None
     state = read_state_dict(path)
-    preset = get_preset(model) if model is not None else infer_preset(state, path)
+    if preset is None:
+        preset = infer_preset(state, path)
+    else:
+        _check_fit(state, preset, path)
     module = preset.build()
-    _check_fit(state, preset, path)
     named = _our_names(state, preset)
     module.load_state_dict(named, strict=False)  # only BatchNorm's step counters may still be absent
     return LoadedNetwork(preset, module.eval(), path, sha256_of(path))

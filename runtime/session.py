@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from siamtrt.backends import BACKENDS, Backend
 from siamtrt.errors import SessionError, SiamtrtError
-from siamtrt.manifest import GRAPHS, GraphSpec, TensorSpec, load_manifest
+from siamtrt.manifest import GRAPHS, GraphSpec, Manifest, TensorSpec, load_manifest
 
-Backend = Literal["auto", "onnxruntime", "tensorrt", "torch"]
-BACKENDS: tuple[Backend, ...] = ("auto", "onnxruntime", "tensorrt", "torch")
 Feeds = Mapping[str, np.ndarray]
 
 
@@ -115,25 +114,53 @@ def open_session(
         EngineError, MissingPackageError: the backend cannot run here.
         SiamtrtError: unknown graph or backend.
     """
+    return open_sessions(bundle, (graph,), backend, threads=threads, checkpoint=checkpoint)[1][graph]
+
+
+def open_sessions(
+    bundle: Path | str, graphs: Sequence[str] = GRAPHS, backend: Backend = "auto", *, threads: int | None = None,
+    checkpoint: Path | str | None = None,
+) -> tuple[Manifest, dict[str, Session]]:  # fmt: skip
+    """Open several graphs of a bundle on one backend, its manifest and checkpoint read once.
+
+    Arguments and errors are those of `open_session`; if one graph fails, those already open are closed.
+    """
     root = Path(bundle)
     manifest = load_manifest(root)
-    if graph not in GRAPHS or backend not in BACKENDS:
+    if not set(graphs) <= set(GRAPHS) or backend not in BACKENDS:
         raise SiamtrtError(
-            "no such session", received=f"graph {graph!r}, backend {backend!r}",
-            expected=f"graph of {GRAPHS}, backend of {BACKENDS}", fix="correct the name",
+            "no such session", received=f"graphs {tuple(graphs)}, backend {backend!r}",
+            expected=f"graphs of {GRAPHS}, backend of {BACKENDS}", fix="correct the name",
         )
+    opener = _opener(root, manifest, backend, threads, checkpoint)
+    sessions: dict[str, Session] = {}
+    try:
+        for graph in graphs:
+            sessions[graph] = opener(graph)
+    except BaseException:
+        for session in sessions.values():
+            session.close()
+        raise
+    return manifest, sessions
+
+
+def _opener(
+    root: Path, manifest: Manifest, backend: Backend, threads: int | None, checkpoint: Path | str | None
+) -> Callable[[str], Session]:
+    """What opens a graph of the bundle by name on the backend; does what both graphs share."""
     if backend == "auto":
         from siamtrt.runtime.engines import can_run_engines
 
         backend = "tensorrt" if can_run_engines(manifest) else "onnxruntime"
     if backend == "torch":
-        from siamtrt.runtime.torch_session import torch_session
+        from siamtrt.runtime.torch_session import TorchSession, load_module
 
-        return torch_session(manifest, graph, checkpoint, threads)
+        module = load_module(manifest, checkpoint, threads)
+        return lambda graph: TorchSession(module, graph, manifest.graphs[graph])
     if backend == "tensorrt":
         from siamtrt.runtime.trt_session import trt_session
 
-        return trt_session(root, manifest, graph)
+        return lambda graph: trt_session(root, manifest, graph)
     from siamtrt.runtime.ort_session import ort_session
 
-    return ort_session(root, manifest, graph, threads)
+    return lambda graph: ort_session(root, manifest, graph, threads)

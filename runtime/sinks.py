@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -115,12 +115,6 @@ class WindowSink:
         """Remove the window."""
         cv2.destroyAllWindows()
 
-    def __enter__(self) -> WindowSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def has_display() -> bool:
     """Whether a window can be opened here."""
@@ -165,20 +159,12 @@ def video_sink(path: Path, fps: float) -> Iterator[VideoSink]:
     if path.suffix.lower() not in CODECS:
         raise SiamtrtError("unknown video format", received=path.name, expected=" or ".join(CODECS),
                            fix="name the file with one of these suffixes")  # fmt: skip
-    with staged_file(path) as staging:
-        sink = VideoSink(staging, fps)
-        try:
-            yield sink
-        finally:
-            sink.close()
+    with staged_file(path) as staging, closing(VideoSink(staging, fps)) as sink:
+        yield sink
 
 
 @contextmanager
 def boxes_sink(path: Path) -> Iterator[BoxesSink]:
     """A CSV of boxes that is whole or absent."""
-    with staged_file(path) as staging:
-        sink = BoxesSink(staging)
-        try:
-            yield sink
-        finally:
-            sink.close()
+    with staged_file(path) as staging, closing(BoxesSink(staging)) as sink:
+        yield sink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -35,7 +35,6 @@ class FrameSource:
     length: int | None
     fps: float = DEFAULT_FPS
     live: bool = False
-    _count: int = field(default=0, repr=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames.
@@ -43,11 +42,11 @@ class FrameSource:
         Raises:
             SourceError: there is no frame, or only one.
         """
-        for frame in self.frames:
-            self._count += 1
+        count = 0
+        for count, frame in enumerate(self.frames, start=1):  # noqa: B007
             yield frame
-        if self._count < MINIMUM_FRAMES:
-            raise too_short(self.name, self._count)
+        if count < MINIMUM_FRAMES:
+            raise too_short(self.name, count)
 
 
 def too_short(name: str, count: int) -> SourceError:

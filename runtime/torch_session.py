@@ -40,10 +40,8 @@ class TorchSession(CheckedSession):
         self._branch = None
 
 
-def torch_session(
-    manifest: Manifest, graph: str, checkpoint: Path | str | None, threads: int | None = None, device: str = "cpu"
-) -> TorchSession:
-    """Session of the checkpoint a bundle came from; `threads` sets PyTorch's process-wide count.
+def load_module(manifest: Manifest, checkpoint: Path | str | None, threads: int | None = None) -> nn.Module:
+    """The network of the checkpoint a bundle came from; `threads` sets PyTorch's process-wide count.
 
     Raises:
         BundleError: no checkpoint given, or another one than the bundle records.
@@ -63,4 +61,4 @@ def torch_session(
         )
     if threads:
         torch.set_num_threads(threads)
-    return TorchSession(network.module, graph, manifest.graphs[graph], device)
+    return network.module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +123,7 @@ def _require_distinct(source: FrameSource, outputs: Outputs) -> None:
 def _open_sinks(stack: ExitStack, outputs: Outputs, fps: float) -> list[Sink]:
     sinks: list[Sink] = []
     if outputs.show:
-        sinks.append(stack.enter_context(WindowSink()))
+        sinks.append(stack.enter_context(closing(WindowSink())))
     if outputs.video:
         sinks.append(stack.enter_context(video_sink(outputs.video, fps)))
     if outputs.boxes:

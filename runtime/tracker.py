@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from siamtrt.backends import Backend
 from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import FrameError, SiamtrtError
-from siamtrt.manifest import Manifest, load_manifest
+from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, Fill, check_frame, mean_colour
 from siamtrt.runtime.decode import Decoder, Status, TargetState, state_from_box
-from siamtrt.runtime.session import Backend, Session, open_session
+from siamtrt.runtime.session import Session, open_sessions
 
 
 class StageTimes(NamedTuple):
@@ -77,13 +78,8 @@ class Tracker:
         checkpoint: Path | str | None = None,
     ) -> Tracker:  # fmt: skip
         """Open a bundle; arguments and errors are those of `open_session`."""
-        template = open_session(bundle, "template", backend, threads=threads, checkpoint=checkpoint)
-        try:
-            search = open_session(bundle, "search", backend, threads=threads, checkpoint=checkpoint)
-        except BaseException:
-            template.close()
-            raise
-        return cls(load_manifest(bundle), template, search)
+        manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
+        return cls(manifest, **sessions)
 
     @property
     def backend(self) -> str:

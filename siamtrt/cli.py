@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from siamtrt import __version__
+from siamtrt.backends import BACKENDS, Backend
 from siamtrt.errors import MissingPackageError, SiamtrtError
 
 if TYPE_CHECKING:
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from siamtrt.boxes import BoxXywh
-    from siamtrt.runtime.session import Backend
 
 BAD_INPUT = 2
 MOST_THREADS = 64  # beyond the cores, ONNX Runtime's threads spin: a million hang for minutes
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
-BACKENDS = ("auto", "onnxruntime", "tensorrt", "torch")
 EXPORT_PACKAGES = {"torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"}
 
 
@@ -187,14 +186,15 @@ def bench(
 
     Example: siamtrt bench nanotrack_v2 flight.mp4 --init 120,80,64,48 -o report
     """
-    from siamtrt.benchmarks.harness import as_markdown, bench_source, require_report_place, save_report
+    from siamtrt.benchmarks.harness import as_markdown, bench_source, report_paths, save_report
     from siamtrt.boxes import parse_box
+    from siamtrt.files import require_place
     from siamtrt.runtime.sources import open_source
     from siamtrt.runtime.tracker import Tracker
 
     box = parse_box(init)
-    if output:
-        require_report_place(output)
+    for path in report_paths(output) if output else ():
+        require_place(path)
     frames = open_source(source)
     with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
         report = bench_source(tracker, frames, box, bundle, warm_up, max_frames)

@@ -12,6 +12,16 @@ from pathlib import Path
 from siamtrt.errors import SiamtrtError
 
 
+def require_place(target: Path) -> None:
+    """Raise where a file could not be written; for work that takes long before it writes.
+
+    Raises:
+        SiamtrtError: the parent directory does not exist, or the target is a directory.
+    """
+    if not target.parent.is_dir() or target.is_dir():
+        raise _unwritable(target, "no such directory" if not target.is_dir() else "a directory")
+
+
 @contextmanager
 def staged_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` with its suffix; rename it on success, delete it on failure.
@@ -19,8 +29,7 @@ def staged_file(target: Path) -> Iterator[Path]:
     Raises:
         SiamtrtError: the parent directory does not exist, the target is a directory, or it cannot be written.
     """
-    if not target.parent.is_dir() or target.is_dir():
-        raise _unwritable(target, "no such directory" if not target.is_dir() else "a directory")
+    require_place(target)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
     except OSError as error:

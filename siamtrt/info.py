@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from siamtrt.benchmarks.environment import installed_version
 from siamtrt.manifest import Manifest, TensorSpec, load_manifest, verified_file
 
 
@@ -54,12 +54,7 @@ def describe_installation() -> str:
 def _installed(package: Package) -> str | None:
     if importlib.util.find_spec(package.module) is None:
         return None
-    for distribution in package.distributions:
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "installed"
+    return next(filter(None, map(installed_version, package.distributions)), "installed")
 
 
 def _gpu() -> str:

@@ -192,11 +192,6 @@ class Manifest:
             if maps.get(name) != wanted:
                 raise ValueError(f"the search graph's {name} must be (N, {', '.join(map(str, wanted))})")
 
-    @property
-    def search_kernels(self) -> tuple[TensorSpec, ...]:
-        """The template tensors the search graph takes, in its input order."""
-        return self.graphs["search"].inputs[1:]
-
     def to_json(self) -> str:
         """Serialise, with a trailing newline."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

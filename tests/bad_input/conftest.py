@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from folders import snapshot
 
 from siamtrt.cli import main
 from siamtrt.errors import SiamtrtError
@@ -41,12 +42,6 @@ def only_message(stdout: str, stderr: str) -> str:
     message = lines[0].removeprefix("siamtrt: ")
     assert_four_parts(message)
     return message
-
-
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, hidden ones too, with a file's bytes."""
-    paths = sorted(folder.rglob("*"))
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in paths}
 
 
 def without_display() -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from folders import snapshot
 
 from siamtrt.errors import BuildError, BundleError, MissingPackageError
 from siamtrt.export import engine as engine_module
@@ -22,11 +23,6 @@ needs_rtx = pytest.mark.skipif(RTX is None, reason="tensorrt_rtx is not installe
 
 def build_rtx(bundle: Path, precision: str, *targets: str) -> list[EngineRecord]:
     return build_engines(bundle, precision, targets, TENSORRT_RTX)
-
-
-def snapshot(bundle: Path) -> dict[str, str]:
-    """Every path in the bundle, hidden ones too, and the hash of each file."""
-    return {str(path.relative_to(bundle)): sha256_of(path) if path.is_file() else "" for path in bundle.rglob("*")}
 
 
 @needs_rtx

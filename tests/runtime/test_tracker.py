@@ -12,6 +12,8 @@ import pytest
 from siamtrt.benchmarks.accuracy import score_sequences
 from siamtrt.benchmarks.sequences import find_sequences
 from siamtrt.boxes import iou
+from siamtrt.models.checkpoints import load_network
+from siamtrt.runtime import torch_session
 from siamtrt.runtime.tracker import Tracker
 
 
@@ -53,6 +55,20 @@ def test_tracking_is_deterministic_and_reinitialisable(tiny_bundle, short_video)
             tracker.init(frames[0], boxes[0])
             runs.append([tracker.update(frame).box_xywh for frame in frames[1:]])
     assert runs[0] == runs[1]
+
+
+def test_torch_tracks_the_same_boxes_from_one_reading_of_the_checkpoint(
+    tiny_bundle, tiny_checkpoint, short_video, monkeypatch
+):
+    read = []
+    monkeypatch.setattr(torch_session, "load_network", lambda *given: read.append(given) or load_network(*given))
+    boxes = []
+    for backend, checkpoint in (("torch", tiny_checkpoint), ("onnxruntime", None)):
+        with Tracker.load(tiny_bundle, backend, threads=1, checkpoint=checkpoint) as tracker:
+            tracker.init(short_video.frames[0], short_video.boxes_xywh[0])
+            boxes.append([tracker.update(frame).box_xywh for frame in short_video.frames[1:4]])
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=0.05)
+    assert len(read) == 1
 
 
 def test_tracking_imports_neither_torch_nor_onnx(tiny_bundle):
