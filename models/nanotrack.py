@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from siamtrt.models.mobilenetv3 import MobileNetV3
+from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.siamrpnpp import crop_centre
 from siamtrt.models.xcorr import depthwise_xcorr, pixelwise_xcorr
 
@@ -222,7 +223,7 @@ class _UnusedNeck(nn.Module):
         self.downsample = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
 
-class NanoTrack(nn.Module):
+class NanoTrack(SiameseNetwork):
     """NanoTrack split in two: `template` runs once a target, `search` once a frame.
 
     Args:

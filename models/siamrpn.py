@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.xcorr import upchannel_xcorr
 
 
@@ -44,7 +45,7 @@ class UpChannelRPN(nn.Module):
         return upchannel_xcorr(cls, cls_kernel), upchannel_xcorr(loc, loc_kernel) + bias[:, None, None]
 
 
-class SiamRPN(nn.Module):
+class SiamRPN(SiameseNetwork):
     """SiamRPN split in two: `template` runs once a target, `search` once a frame.
 
     Args:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.xcorr import depthwise_xcorr
 
 TEMPLATE_SIDE = 7  # the template features are cropped to their centre 7x7 (SiamRPN++, sec. 3.2)
@@ -109,7 +110,7 @@ class MultiRPN(nn.Module):
         return self._fuse(list(cls), "cls_weight"), self._fuse(list(loc), "loc_weight")
 
 
-class SiamRPNpp(nn.Module):
+class SiamRPNpp(SiameseNetwork):
     """SiamRPN++ split in two: `template` runs once a target, `search` once a frame.
 
     Args:

@@ -65,3 +65,16 @@ def upchannel_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
     n, filters, c, h, w = kernel.shape
     response = F.conv2d(x.reshape(1, n * c, *x.shape[2:]), kernel.reshape(n * filters, c, h, w), groups=n)
     return response.reshape(n, filters, *response.shape[2:])
+
+
+def shared_xcorr(x: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate every sample of `x` with one kernel, all channels together (SiamFC, eq. 1).
+
+    Args:
+        x: (N, C, H, W) search features, one sample a scale or angle.
+        kernel: (1, C, h, w) template features.
+
+    Returns:
+        (N, 1, H-h+1, W-w+1).
+    """
+    return F.conv2d(x, kernel)
