@@ -26,7 +26,8 @@ class SiameseNetwork(nn.Module):
     """A tracker split in two: `template` runs once a target, `search` once a frame.
 
     `template(z, *template_inputs)` takes a (1, 3, T, T) crop and returns every tensor that depends on the template
-    alone; `search(x, *those tensors, *search_inputs)` takes (N, 3, S, S) crops and returns `outputs`. `outputs` names what `search` returns: "cls" and "loc" of a region proposal head, or "response".
+    alone; `search(x, *those tensors, *search_inputs)` takes (N, 3, S, S) crops and returns what `outputs` names:
+    "cls" and "loc" of a region proposal head, or "response" of a response map.
     """
 
     outputs: tuple[str, ...] = ("cls", "loc")
