@@ -20,7 +20,10 @@ from siamtrt.runtime.tracker import StageTimes, Tracker
 
 WARM_UP = 20
 PERCENTILES = (50, 90, 99)
-STAGES = {"crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "total_ms": "whole update"}
+STAGES = {
+    "crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "extra_ms": "mask, template update",
+    "total_ms": "whole update",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

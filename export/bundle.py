@@ -14,9 +14,10 @@ import torch
 
 import siamtrt
 from siamtrt.errors import BundleError, ExportError
-from siamtrt.export.onnx_export import OUTPUTS, ExportedGraph, export_split
+from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
+from siamtrt.export.onnx_export import ExportedGraph, export_graphs
 from siamtrt.files import staged_directory
-from siamtrt.manifest import GraphSpec, Manifest, Source, is_bundle, save_manifest, sha256_of
+from siamtrt.manifest import GRAPHS, GraphSpec, Manifest, Source, is_bundle, save_manifest, sha256_of
 from siamtrt.models.checkpoints import LoadedNetwork, load_network
 
 PARITY_LIMIT = 1e-4  # of the output's largest magnitude
@@ -51,9 +52,9 @@ def export_bundle(
 
 def bundle_from_network(network: LoadedNetwork, bundle: Path, report: Report = lambda step: None) -> Manifest:
     """Write the bundle of a loaded network; see `export_bundle`."""
-    preset, crop = network.preset, network.preset.preprocessing
+    preset = network.preset
     report("splitting and simplifying the graphs")
-    graphs = export_split(network.module, crop.template_size, crop.search_size)
+    graphs = export_graphs(network.module, preset)
     with staged_directory(bundle) as staging:
         for name, graph in graphs.items():
             onnx.save(graph.model, staging / f"{name}.onnx")
@@ -63,9 +64,9 @@ def bundle_from_network(network: LoadedNetwork, bundle: Path, report: Report = l
         manifest = Manifest(
             model=preset.name, paper=preset.paper, source=Source(network.checkpoint.name, network.sha256),
             graphs={name: _graph_spec(staging, name, graph) for name, graph in graphs.items()},
-            preprocessing=crop, decoding=preset.decoding, tracking=preset.tracking, parity=parity,
+            preprocessing=preset.preprocessing, decoding=preset.decoding, tracking=preset.tracking, parity=parity,
             versions={"siamtrt": siamtrt.__version__, **{name: version(name) for name in RECORDED_PACKAGES}},
-            paper_figure=preset.paper_figure, note=preset.note,
+            paper_figure=preset.paper_figure, note=preset.note, strategies=preset.strategies,
         )  # fmt: skip
         save_manifest(manifest, staging)
     return manifest
@@ -74,23 +75,31 @@ def bundle_from_network(network: LoadedNetwork, bundle: Path, report: Report = l
 def measure_parity(network: LoadedNetwork, bundle: Path) -> dict[str, float]:
     """Run PyTorch and ONNX Runtime on the same crops.
 
-    The search graph is fed by the template graph, so that the pair is judged as it will run.
+    Each graph is fed by those before it on the same side, so that they are judged as they will run.
 
     Returns:
-        `{tensor name: max |onnx - torch| / max |torch|}` for the template's tensors, cls and loc.
+        `{tensor name: max |onnx - torch| / max |torch|}` for the outputs of template and search, and of other
+        graphs with their name and a dot before it.
     """
-    crop = network.preset.preprocessing
-    z, x = (parity_crop(size, PARITY_SEED + i) for i, size in enumerate((crop.template_size, crop.search_size)))
-    with torch.no_grad():
-        kernels = network.module.template(torch.from_numpy(z))  # type: ignore[operator]
-        outputs = network.module.search(torch.from_numpy(x), *kernels)  # type: ignore[operator]
-    template = _session(bundle / "template.onnx")
-    names = [output.name for output in template.get_outputs()]
-    exported = dict(zip(names, template.run(None, {"z": z}), strict=True))
-    results = _session(bundle / "search.onnx").run(list(OUTPUTS), {"x": x, **exported})
-    expected = dict(zip([*names, *OUTPUTS], [*kernels, *outputs], strict=True))
-    actual = {**exported, **dict(zip(OUTPUTS, results, strict=True))}
-    return {name: relative_error(actual[name], expected[name].numpy()) for name in expected}
+    module = network.module
+    calls, examples = graph_calls(module, network.preset), example_inputs(module)
+
+    def run_torch(call: Call, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            outputs = getattr(module, call.method)(*map(torch.from_numpy, feeds.values()))
+        return [output.numpy() for output in outputs]
+
+    def run_onnx(call: Call, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        session = onnxruntime.InferenceSession(bundle / f"{call.graph}.onnx", providers=["CPUExecutionProvider"])
+        return session.run(list(call.outputs), feeds)
+
+    arrays = {name: value.numpy() for name, value in examples.items()}
+    expected, actual = (run_calls(calls, arrays, parity_crop, run) for run in (run_torch, run_onnx))
+    return {
+        name if graph in GRAPHS else f"{graph}.{name}": relative_error(actual[graph][name], value)
+        for graph, outputs in expected.items()
+        for name, value in outputs.items()
+    }
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
@@ -102,16 +111,13 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     return difference / scale if scale else difference
 
 
-def parity_crop(size: int, seed: int) -> np.ndarray:
-    """A smooth random picture with pixel noise, (1, 3, size, size) float32 in 0..255."""
-    rng = np.random.default_rng([seed, size])
-    smooth = cv2.resize(rng.uniform(0, 255, (12, 12, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
-    noisy = np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255)
-    return np.ascontiguousarray(noisy.transpose(2, 0, 1)[None], dtype=np.float32)
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def parity_crop(name: str, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Smooth random pictures with pixel noise, (N, 3, side, side) float32 in 0..255; others for template and search."""
+    count, _, size, _ = shape
+    rng = np.random.default_rng([PARITY_SEED, name == "x", size])
+    smooth = [cv2.resize(rng.uniform(0, 255, (12, 12, 3)), (size, size), interpolation=cv2.INTER_CUBIC)] * count
+    noisy = [np.clip(picture + rng.normal(0, 8, picture.shape), 0, 255) for picture in smooth]
+    return np.ascontiguousarray(np.transpose(noisy, (0, 3, 1, 2)), dtype=np.float32)
 
 
 def _require_parity(parity: dict[str, float], model: str) -> None:

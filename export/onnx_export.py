@@ -1,10 +1,10 @@
-"""A tracker module -> its template and search graphs as ONNX."""
+"""A tracker's network -> its graphs as ONNX."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,22 +12,23 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
 from siamtrt.export.operator import with_operator_function
 from siamtrt.export.rewrites import simplified, with_composed_pointwise, with_merged_siblings
 from siamtrt.manifest import TensorSpec
-
-OUTPUTS = ("cls", "loc")
+from siamtrt.models.network import SiameseNetwork
+from siamtrt.models.preset import Preset
 
 
 class Branch(nn.Module):
-    """One method of a module, "template" or "search", as a forward pass."""
+    """One method of a network as a forward pass."""
 
-    def __init__(self, module: nn.Module, graph: str) -> None:
+    def __init__(self, network: nn.Module, method: str) -> None:
         super().__init__()
-        self.module, self.graph = module, graph
+        self.network, self.method = network, method
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return getattr(self.module, self.graph)(*tensors)
+        return getattr(self.network, self.method)(*tensors)
 
 
 @dataclass(frozen=True)
@@ -39,44 +40,40 @@ class ExportedGraph:
     outputs: tuple[TensorSpec, ...]
 
 
-def export_split(module: nn.Module, template_size: int, search_size: int) -> dict[str, ExportedGraph]:
-    """Export both branches of a module in evaluation mode, batch 1.
-
-    Args:
-        module: `template(z) -> kernels` and `search(x, *kernels) -> (cls, loc)`.
-        template_size, search_size: sides of the crops in pixels.
+def export_graphs(network: SiameseNetwork, preset: Preset) -> dict[str, ExportedGraph]:
+    """Export every graph of a network in evaluation mode.
 
     Returns:
-        `{"template": ..., "search": ...}`; the template's outputs are the search graph's later inputs.
+        `{"template": ..., "search": ..., ...}`; the template's outputs are inputs of the search graphs.
     """
-    z = torch.zeros(1, 3, template_size, template_size)
-    x = torch.zeros(1, 3, search_size, search_size)
-    with torch.no_grad():
-        kernels = module.template(z)  # type: ignore[operator]
-        outputs = module.search(x, *kernels)  # type: ignore[operator]
-    names = [f"kernel{index}" for index in range(len(kernels))]
-    return {
-        "template": _export(Branch(module, "template"), (z,), ("z",), kernels, names),
-        "search": _export(Branch(module, "search"), (x, *kernels), ("x", *names), outputs, OUTPUTS),
-    }
+    graphs: dict[str, ExportedGraph] = {}
+
+    def export(call: Call, feeds: dict[str, Tensor]) -> Sequence[Tensor]:
+        with torch.no_grad():
+            outputs = getattr(network, call.method)(*feeds.values())
+        graphs[call.graph] = _export(Branch(network, call.method), feeds, dict(zip(call.outputs, outputs, strict=True)))
+        return outputs
+
+    run_calls(graph_calls(network, preset), example_inputs(network), lambda _, shape: torch.zeros(shape), export)
+    return graphs
 
 
-def _export(
-    branch: nn.Module, inputs: tuple[Tensor, ...], input_names: tuple[str, ...], outputs: tuple[Tensor, ...],
-    output_names: list[str] | tuple[str, ...],
-) -> ExportedGraph:  # fmt: skip
+def _export(branch: nn.Module, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> ExportedGraph:
     with torch.no_grad(), _quiet_exporter():
         program = torch.onnx.export(
-            branch.eval(), inputs, dynamo=True, input_names=list(input_names), output_names=list(output_names),
+            branch.eval(), tuple(inputs.values()), dynamo=True, input_names=list(inputs), output_names=list(outputs),
             verbose=False,
         )  # fmt: skip
     assert program is not None  # so it is with dynamo=True
     model = with_composed_pointwise(with_merged_siblings(simplified(program.model_proto)))
-    return ExportedGraph(with_operator_function(model), _specs(input_names, inputs), _specs(output_names, outputs))
+    return ExportedGraph(with_operator_function(model), _specs(inputs), _specs(outputs))
 
 
-def _specs(names: list[str] | tuple[str, ...], tensors: tuple[Tensor, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, tuple(tensor.shape)) for name, tensor in zip(names, tensors, strict=True))
+def _specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in tensors.items()
+    )
 
 
 @contextmanager

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from siamtrt.errors import CheckpointError
 from siamtrt.manifest import sha256_of
-from siamtrt.models.presets import PRESETS, Preset, get_preset
+from siamtrt.models.network import SiameseNetwork
+from siamtrt.models.preset import Preset
+from siamtrt.models.presets import PRESETS, get_preset
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 # NanoTrack's snapshots pickle an optimiser that holds numpy scalars; these three names rebuild a number, no more.
@@ -35,7 +37,7 @@ class LoadedNetwork:
     """A trained network in evaluation mode, the preset it fits, and the file it came from."""
 
     preset: Preset
-    module: nn.Module
+    module: SiameseNetwork
     checkpoint: Path
     sha256: str
 

@@ -46,3 +46,8 @@ class SiameseNetwork(nn.Module):
     def extra_graphs(self) -> tuple[ExtraGraph, ...]:
         """Graphs beside the two, in the order they run."""
         return ()
+
+
+def method_of(graph: str) -> str:
+    """The network's method behind a graph: wide search graphs, `search_831`, are `search` on a larger crop."""
+    return "search" if graph.startswith("search_") else graph

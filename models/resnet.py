@@ -83,23 +83,33 @@ class ResNet(nn.Module):
     Args:
         block: `BasicBlock` or `Bottleneck`.
         depths: blocks in each of the four stages.
+        levels: what to return: 0 the stem before its pooling, 1 to 4 the stages; those after the last are left out.
     """
 
-    def __init__(self, block: Block, depths: tuple[int, int, int, int]) -> None:
+    def __init__(self, block: Block, depths: tuple[int, int, int, int], levels: tuple[int, ...] = (2, 3, 4)) -> None:
         super().__init__()
-        widths = [planes * block.expansion for planes in (64, 128, 256)]
         self.conv1 = nn.Conv2d(3, 64, 7, 2, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = _stage(block, 64, 64, depths[0])
-        self.layer2 = _stage(block, widths[0], 128, depths[1], stride=2)
-        self.layer3 = _stage(block, widths[1], 256, depths[2], dilation=2)
-        self.layer4 = _stage(block, widths[2], 512, depths[3], dilation=4)
+        c_in, strides, dilations = 64, (1, 2, 1, 1), (1, 1, 2, 4)
+        for stage in range(max(levels)):
+            planes = 64 * 2**stage
+            layer = _stage(block, c_in, planes, depths[stage], strides[stage], dilations[stage])
+            self.add_module(f"layer{stage + 1}", layer)
+            c_in = planes * block.expansion
+        self.levels = levels
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, S, S) pixels -> features of stages 2, 3, 4 (128, 256, 512 times the expansion); S 255: side 31."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        c2 = self.layer2(self.layer1(x))
-        c3 = self.layer3(c2)
-        return [c2, c3, self.layer4(c3)]
+        """(N, 3, S, S) pixels -> one (N, C, s, s) per level.
+
+        C is 64 for the stem, 64, 128, 256, 512 times the expansion for the stages. S 255 gives s 125 at level 0,
+        63 at level 1, 31 at the others.
+        """
+        x = self.relu(self.bn1(self.conv1(x)))
+        found = [x]
+        x = self.maxpool(x)
+        for level in range(1, max(self.levels) + 1):
+            x = self.get_submodule(f"layer{level}")(x)
+            found.append(x)
+        return [found[level] for level in self.levels]

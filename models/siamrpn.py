@@ -38,11 +38,19 @@ class UpChannelRPN(nn.Module):
 
     def search(self, x: Tensor, cls_kernel: Tensor, loc_kernel: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, S, S) search features and kernels -> (N, 2A, R, R) cls and (N, 4A, R, R) loc."""
-        features = torch.cat([self.search_cls_conv(x), self.search_loc_conv(x)], dim=1)
-        cls, loc = features.chunk(2, dim=1)
+        cls, loc = self.search_features(x)
+        return upchannel_xcorr(cls, cls_kernel), self.regress(loc, loc_kernel)
+
+    def search_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, S, S) search features -> those of classification and regression, (N, C, S-2, S-2) each."""
+        cls, loc = torch.cat([self.search_cls_conv(x), self.search_loc_conv(x)], dim=1).chunk(2, dim=1)
+        return cls, loc
+
+    def regress(self, loc: Tensor, kernel: Tensor) -> Tensor:
+        """Features and kernel of the regression -> (N, 4A, R, R)."""
         bias = self.loc_adjust.bias
         assert bias is not None
-        return upchannel_xcorr(cls, cls_kernel), upchannel_xcorr(loc, loc_kernel) + bias[:, None, None]
+        return upchannel_xcorr(loc, kernel) + bias[:, None, None]
 
 
 class SiamRPN(SiameseNetwork):
@@ -60,9 +68,31 @@ class SiamRPN(SiameseNetwork):
         self.rpn_head = UpChannelRPN(channels, anchors)
 
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, 127, 127) template crop -> kernels (N, 2A, C, 4, 4) and (N, 4A, C, 4, 4)."""
+        """(N, 3, 127, 127) template crop -> kernels (N, 2A, C, k, k) and (N, 4A, C, k, k); AlexNet: k 4."""
         return self.rpn_head.template(self.backbone(z)[0])
 
-    def search(self, x: Tensor, *kernels: Tensor) -> tuple[Tensor, Tensor]:
+    def search(self, x: Tensor, *kernels: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, S, S) search crop and the template's kernels -> raw cls (N, 2A, R, R), loc (N, 4A, R, R)."""
         return self.rpn_head.search(self.backbone(x)[0], *kernels)
+
+
+class DistractorAwareSiamRPN(SiamRPN):
+    """SiamRPN that classifies with a second kernel, the mean of the distractors' (DaSiamRPN, sec. 3.3).
+
+    Without distractors that kernel is zero, and zero its response.
+    """
+
+    outputs = ("cls", "loc", "distractor")
+
+    def template(self, z: Tensor) -> tuple[Tensor, ...]:
+        """As `SiamRPN`, and the distractors' kernel, (N, 2A, C, k, k) of zeros."""
+        cls, loc = super().template(z)
+        none = (z[:, :1, :1, :1, None] * 0).expand(cls.shape)  # of the input: the FP16 converter fails at a constant
+        return cls, loc, none
+
+    def search(self, x: Tensor, *kernels: Tensor) -> tuple[Tensor, ...]:
+        """As `SiamRPN`, and the response to the distractors' kernel, (N, 2A, R, R)."""
+        cls_kernel, loc_kernel, distractors = kernels
+        cls, loc = self.rpn_head.search_features(self.backbone(x)[0])
+        likeness = upchannel_xcorr(cls, distractors)
+        return upchannel_xcorr(cls, cls_kernel), self.rpn_head.regress(loc, loc_kernel), likeness

@@ -26,12 +26,12 @@ class Adjust(nn.Module):
 
 
 class Neck(nn.Module):
-    """One `Adjust` per backbone level, named `downsample2`, `downsample3`, ... as in pysot."""
+    """One `Adjust` per backbone level, named `downsample2`, `downsample3`, ... as in pysot; a single one unnumbered."""
 
     def __init__(self, channels: tuple[int, ...], hidden: tuple[int, ...]) -> None:
         super().__init__()
         for level, (c_in, c_out) in enumerate(zip(channels, hidden, strict=True), start=2):
-            self.add_module(f"downsample{level}", Adjust(c_in, c_out))
+            self.add_module(f"downsample{level}" if len(channels) > 1 else "downsample", Adjust(c_in, c_out))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [adjust(feature) for adjust, feature in zip(self.children(), features, strict=True)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from siamtrt.models.presets import PRESETS, Preset
+from siamtrt.models.preset import Preset
+from siamtrt.models.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -80,25 +81,53 @@ def subwindow(
     return patch if side == out_size else cv2.resize(patch, (out_size, out_size), dst=out)
 
 
+def rotated_subwindow(
+    frame: np.ndarray, center_xy: tuple[float, float], side: int, out_size: int, fill: Fill, angle_rad: float
+) -> np.ndarray:
+    """`subwindow` of a square turned by an angle, positive from x to y, around its centre; bilinear, in one step.
+
+    Returns:
+        (out_size, out_size, 3) uint8.
+    """
+    scale = side / out_size
+    cosine, sine = scale * math.cos(angle_rad), scale * math.sin(angle_rad)
+    middle = (out_size - 1) / 2
+    (cx, cy) = center_xy
+    from_crop = np.array(
+        [[cosine, -sine, cx - (cosine - sine) * middle], [sine, cosine, cy - (sine + cosine) * middle]]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(frame, from_crop, (out_size, out_size), flags=flags, borderValue=fill)
+
+
 class CropBuffer:
     """A network input that is cut from frames again and again without allocating.
 
     Args:
-        size: side of the crop in pixels.
+        size: side of the crops in pixels.
+        count: crops in the batch.
+        channel_order: "bgr", as frames are, or "rgb".
 
     Attributes:
-        tensor: (1, 3, size, size) float32 in 0..255, BGR planes; overwritten by each `cut`.
+        tensor: (count, 3, size, size) float32 in 0..255, planes in channel order; overwritten by `cut`.
     """
 
-    def __init__(self, size: int) -> None:
-        self.tensor = np.empty((1, 3, size, size), np.float32)
+    def __init__(self, size: int, count: int = 1, channel_order: Literal["bgr", "rgb"] = "bgr") -> None:
+        self.tensor = np.empty((count, 3, size, size), np.float32)
         self._pixels = np.empty((size, size, 3), np.uint8)
         self._planes = np.empty((3, size, size), np.uint8)
-        self._plane_list = list(self._planes)
+        self._plane_list = list(self._planes)[:: 1 if channel_order == "bgr" else -1]
 
-    def cut(self, frame: np.ndarray, center_xy: tuple[float, float], side: int, fill: Fill) -> np.ndarray:
-        """`subwindow` of a frame as `tensor`."""
-        crop = subwindow(frame, center_xy, side, self._pixels.shape[0], fill, self._pixels)
+    def cut(
+        self, frame: np.ndarray, center_xy: tuple[float, float], side: int, fill: Fill, index: int = 0,
+        angle_rad: float = 0.0,
+    ) -> np.ndarray:  # fmt: skip
+        """`subwindow` of a frame, `rotated_subwindow` where there is an angle, as `tensor[index]`; returns `tensor`."""
+        size = self._pixels.shape[0]
+        if angle_rad:
+            crop = rotated_subwindow(frame, center_xy, side, size, fill, angle_rad)
+        else:
+            crop = subwindow(frame, center_xy, side, size, fill, self._pixels)
         cv2.split(crop, self._plane_list)
-        np.copyto(self.tensor[0], self._planes)
+        np.copyto(self.tensor[index], self._planes)
         return self.tensor

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from siamtrt.boxes import BoxXywh
-from siamtrt.manifest import AnchorDecoding, Decoding, Manifest, PointDecoding, Tracking
 from siamtrt.runtime.crop import context_side
-
-Status = Literal["tracked", "invalid"]
-
-
-@dataclass(frozen=True)
-class TargetState:
-    """What is known of a target: centre and size in frame pixels, confidence in [0, 1].
-
-    `status` is "invalid" when the network's outputs were not finite; centre and size are then the last good ones.
-    """
-
-    center_xy: tuple[float, float]
-    size_wh: tuple[float, float]
-    score: float = 1.0
-    status: Status = "tracked"
-
-    @property
-    def box_xywh(self) -> BoxXywh:
-        """Top-left corner, width and height in pixels."""
-        (cx, cy), (width, height) = self.center_xy, self.size_wh
-        return cx - width / 2, cy - height / 2, width, height
-
-
-def state_from_box(box_xywh: BoxXywh) -> TargetState:
-    """State after initialisation; the centre is that of the pixels covered, (w - 1) / 2 from the corner."""
-    x, y, width, height = box_xywh
-    return TargetState((x + (width - 1) / 2, y + (height - 1) / 2), (width, height))
+from siamtrt.runtime.state import TargetState, clipped
+from siamtrt.tracking import AnchorDecoding, PointDecoding, Preprocessing, Proposals, Tracking
 
 
 def grid_centres(score_size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,21 +63,66 @@ def _mismatch(ratio: np.ndarray) -> np.ndarray:
     return np.maximum(ratio, 1 / ratio)
 
 
-class Decoder:
-    """Constant tables of one tracker's decoding: anchors or points, and the cosine window.
+class Proposed(NamedTuple):
+    """Every proposal of a frame, P of them.
 
-    Args:
-        decoding, tracking, context_amount: from the manifest.
-        template_size, search_size: sides of the crops in pixels.
+    `zoom`: search-crop pixels a frame pixel; `offsets` (4, P) raw; `sizes` (2, P) in crop pixels; `inverse_score` (P,)
+    one over the target's probability; `penalised` (P,) scores times penalty; `ranked` (P,) with the window added.
     """
 
-    def __init__(
-        self, decoding: Decoding, tracking: Tracking, context_amount: float, template_size: int, search_size: int
-    ) -> None:
-        self.tracking = tracking
-        self.context_amount = context_amount
-        self.template_size = template_size
-        self.search_size = search_size
+    zoom: float
+    offsets: np.ndarray
+    sizes: np.ndarray
+    inverse_score: np.ndarray
+    penalised: np.ndarray
+    ranked: np.ndarray
+
+
+class View(NamedTuple):
+    """A square to cut from the frame: its side in frame pixels and its rotation."""
+
+    side: int
+    angle_rad: float = 0.0
+
+
+class Decoder(Protocol):
+    """From a state to the search crops, and from their outputs to the next state. Holds constants only."""
+
+    def views(self, state: TargetState) -> Sequence[View]:
+        """The search crops, around the state's centre."""
+        ...
+
+    def inputs(self, state: TargetState, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """What the search graph takes beside crops and template tensors."""
+        ...
+
+    def decode(
+        self, state: TargetState, maps: Mapping[str, np.ndarray], frame_size: tuple[int, int]
+    ) -> TargetState:
+        """The next state; the old centre and size with status "invalid" if nothing finite came out.
+
+        Args:
+            state: where the search crops were cut.
+            maps: the search graph's outputs.
+            frame_size: (width, height) in pixels; the box is clipped to it.
+        """
+        ...
+
+
+def crop_side(state: TargetState, crop: Preprocessing, size: int) -> float:
+    """Side in frame pixels of what a crop of `size` pixels covers."""
+    return context_side(state.size_wh, crop.context_amount) * (size / crop.scale_size)
+
+
+class ProposalDecoder:
+    """Decoding of a region proposal head: anchors or points, and the cosine window.
+
+    Args:
+        decoding, tracking, crop: from the manifest; `crop.search_size` and `decoding.score_size` belong together.
+    """
+
+    def __init__(self, decoding: Proposals, tracking: Tracking, crop: Preprocessing) -> None:
+        self.decoding, self.tracking, self.crop = decoding, tracking, crop
         if isinstance(decoding, PointDecoding):
             self._grid = np.stack(grid_centres(decoding.score_size, decoding.stride))
             self._sizes, self._centre = _point_sizes, _point_centre
@@ -115,53 +134,67 @@ class Decoder:
         # penalty * score * (1 - w) + window * w, divided by 1 - w: the same order, one operation less
         self._window = (window * tracking.window_influence / (1 - tracking.window_influence)).astype(np.float32)
 
-    @classmethod
-    def from_manifest(cls, manifest: Manifest) -> Decoder:
-        """The decoder of a bundle."""
-        crop = manifest.preprocessing
-        return cls(
-            manifest.decoding, manifest.tracking, crop.context_amount, crop.template_size, crop.search_size
-        )
+    def views(self, state: TargetState) -> Sequence[View]:
+        """See `Decoder`: one upright crop."""
+        return (View(max(1, round(crop_side(state, self.crop, self.crop.search_size)))),)
 
-    def template_side(self, state: TargetState) -> int:
-        """Side in frame pixels of the template crop."""
-        return max(1, round(context_side(state.size_wh, self.context_amount)))
-
-    def search_side(self, state: TargetState) -> int:
-        """Side in frame pixels of the search crop."""
-        side = context_side(state.size_wh, self.context_amount) * (self.search_size / self.template_size)
-        return max(1, round(side))
+    def inputs(self, state: TargetState, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """See `Decoder`: none."""
+        return {}
 
     def decode(
-        self, state: TargetState, cls: np.ndarray, loc: np.ndarray, frame_size: tuple[int, int]
+        self, state: TargetState, maps: Mapping[str, np.ndarray], frame_size: tuple[int, int]
     ) -> TargetState:
         """Select the best proposal and move the state to it (SiamRPN, sec. 4.3).
 
         Args:
             state: where the search crop was cut.
-            cls: (1, 2A, S, S) raw background and target logits.
-            loc: (1, 4A, S, S) raw offsets, or distances for a point head.
+            maps: "cls", (1, 2A, S, S) raw background and target logits, and "loc", (1, 4A, S, S) raw offsets, or
+                distances for a point head.
             frame_size: (width, height) in pixels; the box is clipped to it.
 
         Returns:
             The new state; the old centre and size with status "invalid" if nothing finite came out.
         """
+        proposals = self.propose(state, maps)
+        return self.moved(state, proposals, int(proposals.ranked.argmax()), frame_size)
+
+    def propose(self, state: TargetState, maps: Mapping[str, np.ndarray]) -> Proposed:
+        """Score every proposal."""
         # A frame finds NumPy's code out of the cache: what counts here is the number of array operations.
-        zoom = self.template_size / context_side(state.size_wh, self.context_amount)
-        offsets = loc.reshape(4, -1)
+        zoom = self.crop.scale_size / context_side(state.size_wh, self.crop.context_amount)
+        offsets = maps["loc"].reshape(4, -1)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            background, target = cls.reshape(2, -1)
+            background, target = maps["cls"].reshape(2, -1)
             inverse_score = 1 + np.exp(background - target)
             sizes = self._sizes(self._grid, offsets)
-            penalised = self._penalty(state, sizes, zoom) / inverse_score
-            best = int((penalised + self._window).argmax())
-        dx, dy = self._centre(self._grid[:, best].tolist(), offsets[:, best].tolist())
-        width, height = sizes[:, best].tolist()
-        rate = penalised.item(best) * self.tracking.lr
+            penalty = self._penalty(state, sizes, zoom)
+            penalised = penalty / inverse_score
+            return Proposed(zoom, offsets, sizes, inverse_score, penalised, penalised + self._window)
+
+    def box_offset(self, proposals: Proposed, index: int) -> tuple[float, float, float, float]:
+        """Centre of a proposal relative to the crop's, and its size, in frame pixels."""
+        dx, dy = self._centre(self._grid[:, index].tolist(), proposals.offsets[:, index].tolist())
+        width, height = proposals.sizes[:, index].tolist()
+        zoom = proposals.zoom
+        return dx / zoom, dy / zoom, width / zoom, height / zoom
+
+    def moved(
+        self, state: TargetState, proposals: Proposed, best: int, frame_size: tuple[int, int]
+    ) -> TargetState:
+        """The state at proposal `best`, its size smoothed with the penalised score times `lr`."""
+        dx, dy, width, height = self.box_offset(proposals, best)
+        rate = proposals.penalised.item(best) * self.tracking.lr
         if not math.isfinite(dx + dy + width + height + rate):
-            return TargetState(state.center_xy, state.size_wh, 0.0, "invalid")
-        offset = dx / zoom, dy / zoom, width / zoom, height / zoom
-        return self._moved(state, offset, rate, 1 / inverse_score.item(best), frame_size)
+            return invalid(state)
+        (cx, cy), (old_width, old_height) = state.center_xy, state.size_wh
+        size = old_width * (1 - rate) + width * rate, old_height * (1 - rate) + height * rate
+        center, size = clipped((cx + dx, cy + dy), size, frame_size, self.tracking.min_side)
+        side = self.decoding.score_size
+        return dataclasses.replace(
+            state, center_xy=center, size_wh=size, score=1 / proposals.inverse_score.item(best), status="tracked",
+            position_rc=divmod(best % (side * side), side),
+        )  # fmt: skip
 
     def _penalty(self, state: TargetState, sizes: np.ndarray, zoom: float) -> np.ndarray:
         """Penalty on a change of scale and shape (SiamRPN, eqs. 13 and 14): (2, P) sizes -> (P,) in (0, 1]."""
@@ -174,23 +207,7 @@ class Decoder:
         shape = _mismatch(height / width * (old_width / old_height))
         return np.exp((1 - scale * shape) * self.tracking.penalty_k)
 
-    def _moved(
-        self, state: TargetState, offset: tuple[float, float, float, float], rate: float, score: float,
-        frame_size: tuple[int, int],
-    ) -> TargetState:  # fmt: skip
-        dx, dy, width, height = offset
-        frame_width, frame_height = frame_size
-        low = self.tracking.min_side
-        return TargetState(
-            (_clip(state.center_xy[0] + dx, 0, frame_width), _clip(state.center_xy[1] + dy, 0, frame_height)),
-            (
-                _clip(state.size_wh[0] * (1 - rate) + width * rate, low, frame_width),
-                _clip(state.size_wh[1] * (1 - rate) + height * rate, low, frame_height),
-            ),
-            score,
-        )
 
-
-def _clip(value: float, low: float, high: float) -> float:
-    """Into [low, high]; `low` wins where a frame is smaller than the smallest target."""
-    return max(low, min(value, high))
+def invalid(state: TargetState) -> TargetState:
+    """The state after outputs that were not finite: where it was, without confidence."""
+    return dataclasses.replace(state, score=0.0, status="invalid")

@@ -11,7 +11,7 @@ import numpy as np
 
 from siamtrt.backends import BACKENDS, Backend
 from siamtrt.errors import SessionError, SiamtrtError
-from siamtrt.manifest import GRAPHS, GraphSpec, Manifest, TensorSpec, load_manifest
+from siamtrt.manifest import GraphSpec, Manifest, TensorSpec, load_manifest
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -102,7 +102,7 @@ def open_session(
 
     Args:
         bundle: directory written by `siamtrt export`.
-        graph: "template" or "search".
+        graph: "template", "search", or another graph of its manifest.
         backend: "onnxruntime" (CPU), "tensorrt" (an engine built for this GPU), "torch" (the module, from
             its checkpoint), or "auto": TensorRT where this machine can run an engine of the bundle, else
             ONNX Runtime.
@@ -118,19 +118,21 @@ def open_session(
 
 
 def open_sessions(
-    bundle: Path | str, graphs: Sequence[str] = GRAPHS, backend: Backend = "auto", *, threads: int | None = None,
+    bundle: Path | str, graphs: Sequence[str] | None = None, backend: Backend = "auto", *, threads: int | None = None,
     checkpoint: Path | str | None = None,
 ) -> tuple[Manifest, dict[str, Session]]:  # fmt: skip
-    """Open several graphs of a bundle on one backend, its manifest and checkpoint read once.
+    """Open several graphs of a bundle, by default all, on one backend, its manifest and checkpoint read once.
 
     Arguments and errors are those of `open_session`; if one graph fails, those already open are closed.
     """
     root = Path(bundle)
     manifest = load_manifest(root)
-    if not set(graphs) <= set(GRAPHS) or backend not in BACKENDS:
+    known = tuple(manifest.graphs)
+    graphs = known if graphs is None else graphs
+    if not set(graphs) <= set(known) or backend not in BACKENDS:
         raise SiamtrtError(
             "no such session", received=f"graphs {tuple(graphs)}, backend {backend!r}",
-            expected=f"graphs of {GRAPHS}, backend of {BACKENDS}", fix="correct the name",
+            expected=f"graphs of {known}, backend of {BACKENDS}", fix="correct the name",
         )
     opener = _opener(root, manifest, backend, threads, checkpoint)
     sessions: dict[str, Session] = {}

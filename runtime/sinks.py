@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -16,30 +16,43 @@ import numpy as np
 from siamtrt.boxes import BoxXywh
 from siamtrt.errors import SiamtrtError
 from siamtrt.files import staged_file
+from siamtrt.runtime.state import Polygon
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 GREEN, RED, WHITE, BLACK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (0, 0, 0)
 WINDOW = "siamtrt: q or Esc ends"
-CSV_HEADER = ("frame", "x", "y", "w", "h", "score")
+CSV_HEADER = ("frame", "x", "y", "w", "h", "score", "polygon")
+
+
+class Shown(NamedTuple):
+    """What is known of a frame: box, confidence, whether and how it was tracked, frame rate, corners if rotated."""
+
+    box_xywh: BoxXywh
+    score: float = 1.0
+    status: str = "tracked"
+    fps: float = 0.0
+    polygon: Polygon | None = None
 
 
 class Sink(Protocol):
     """Takes every frame with its result."""
 
-    def write(self, index: int, frame: np.ndarray, box_xywh: BoxXywh, score: float, ok: bool, fps: float) -> bool:
+    def write(self, index: int, frame: np.ndarray, shown: Shown) -> bool:
         """Take one frame; False asks the run to end."""
         ...
 
 
-def annotate(frame: np.ndarray, box_xywh: BoxXywh, score: float, ok: bool, fps: float) -> np.ndarray:
+def annotate(frame: np.ndarray, shown: Shown) -> np.ndarray:
     """A copy of the frame with box, score and frames a second drawn on it."""
     picture = frame.copy()
+    ok = shown.status == "tracked"
     colour = GREEN if ok else RED
-    x, y, w, h = (round(value) for value in box_xywh)
+    x, y, w, h = (round(value) for value in shown.box_xywh)
     unit = max(1, round(min(frame.shape[:2]) / 360))
-    cv2.rectangle(picture, (x, y), (x + w, y + h), colour, 2 * unit, cv2.LINE_AA)
-    _label(picture, f"{score:.2f}" if ok else "invalid", (x, y - 5 * unit), unit, colour)
-    _label(picture, f"{fps:.0f} fps" if fps else "init", (8 * unit, 20 * unit), unit, WHITE)
+    corners = shown.polygon or ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
+    cv2.polylines(picture, [np.rint(corners).astype(np.int32)], True, colour, 2 * unit, cv2.LINE_AA)
+    _label(picture, f"{shown.score:.2f}" if ok else shown.status, (x, y - 5 * unit), unit, colour)
+    _label(picture, f"{shown.fps:.0f} fps" if shown.fps else "init", (8 * unit, 20 * unit), unit, WHITE)
     return picture
 
 
@@ -59,11 +72,11 @@ class VideoSink:
         self._path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
 
-    def write(self, index: int, frame: np.ndarray, box_xywh: BoxXywh, score: float, ok: bool, fps: float) -> bool:
+    def write(self, index: int, frame: np.ndarray, shown: Shown) -> bool:
         """See `Sink.write`."""
         if self._writer is None:
             self._writer = self._open((frame.shape[1], frame.shape[0]))
-        self._writer.write(annotate(frame, box_xywh, score, ok, fps))
+        self._writer.write(annotate(frame, shown))
         return True
 
     def _open(self, frame_size: tuple[int, int]) -> cv2.VideoWriter:
@@ -83,16 +96,21 @@ class VideoSink:
 
 
 class BoxesSink:
-    """CSV with a header and one line a frame: frame number from 0, box in pixels, score."""
+    """CSV with a header and one line a frame: frame number from 0, box in pixels, score.
+
+    The last column holds the corners of a rotated box, x and y of each between spaces, where there is one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
         self._writer.writerow(CSV_HEADER)
 
-    def write(self, index: int, frame: np.ndarray, box_xywh: BoxXywh, score: float, ok: bool, fps: float) -> bool:
+    def write(self, index: int, frame: np.ndarray, shown: Shown) -> bool:
         """See `Sink.write`."""
-        self._writer.writerow([index, *(f"{value:.3f}" for value in box_xywh), f"{score:.4f}"])
+        corners = " ".join(f"{value:.3f}" for point in shown.polygon or () for value in point)
+        box = (f"{value:.3f}" for value in shown.box_xywh)
+        self._writer.writerow([index, *box, f"{shown.score:.4f}", corners])
         return True
 
     def close(self) -> None:
@@ -106,9 +124,9 @@ class WindowSink:
     def __init__(self) -> None:
         require_display()
 
-    def write(self, index: int, frame: np.ndarray, box_xywh: BoxXywh, score: float, ok: bool, fps: float) -> bool:
+    def write(self, index: int, frame: np.ndarray, shown: Shown) -> bool:
         """See `Sink.write`."""
-        cv2.imshow(WINDOW, annotate(frame, box_xywh, score, ok, fps))
+        cv2.imshow(WINDOW, annotate(frame, shown))
         return (cv2.waitKey(1) & 0xFF) not in (ord("q"), 27)
 
     def close(self) -> None:

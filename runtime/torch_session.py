@@ -11,6 +11,7 @@ from torch import nn
 from siamtrt.errors import BundleError
 from siamtrt.manifest import GraphSpec, Manifest
 from siamtrt.models.checkpoints import load_network
+from siamtrt.models.network import method_of
 from siamtrt.runtime.session import CheckedSession, Feeds
 
 
@@ -18,8 +19,8 @@ class TorchSession(CheckedSession):
     """One branch of a module in evaluation mode, on the CPU or a GPU.
 
     Args:
-        module: has `template(z)` and `search(x, *kernels)`.
-        graph: "template" or "search".
+        module: a `SiameseNetwork`.
+        graph: name of one of its graphs.
         spec: its tensors, from the manifest.
         device: where to run.
     """
@@ -27,7 +28,7 @@ class TorchSession(CheckedSession):
     def __init__(self, module: nn.Module, graph: str, spec: GraphSpec, device: str = "cpu") -> None:
         super().__init__(graph, "torch", spec)
         self._device = device
-        self._branch = getattr(module.to(device).eval(), graph)
+        self._branch = getattr(module.to(device).eval(), method_of(graph))
 
     def _run(self, feeds: Feeds) -> dict[str, np.ndarray]:
         with torch.inference_mode():

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import SiamtrtError
 from siamtrt.runtime.crop import check_frame
-from siamtrt.runtime.sinks import Sink, WindowSink, boxes_sink, video_sink
+from siamtrt.runtime.sinks import Shown, Sink, WindowSink, boxes_sink, video_sink
 from siamtrt.runtime.sources import FrameSource, too_short
 from siamtrt.runtime.tracker import Tracker, TrackResult
 
@@ -100,8 +100,8 @@ def track_source(
                 fps = 1e3 * len(recent) / sum(recent) if recent else 0.0
                 bar.update()
                 bar.set_postfix_str(f"tracker {fps:.0f} fps", refresh=False)
-                score, ok = (result.score, result.ok) if result else (1.0, True)
-                answers = [sink.write(index, frame, box, score, ok, fps) for sink in sinks]
+                shown = Shown(box, result.score, result.status, fps, result.polygon) if result else Shown(box)
+                answers = [sink.write(index, frame, shown) for sink in sinks]
                 frames += 1
                 if not all(answers):
                     break

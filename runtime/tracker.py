@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,41 +18,41 @@ from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, Fill, check_frame, mean_colour
-from siamtrt.runtime.decode import Decoder, Status, TargetState, state_from_box
+from siamtrt.runtime.decode import Decoder, View
+from siamtrt.runtime.mask import Refiner
+from siamtrt.runtime.search import first_search, next_search, search_decoders
 from siamtrt.runtime.session import Session, open_sessions
+from siamtrt.runtime.state import Polygon, Status, TargetState, state_from_box
+from siamtrt.runtime.templates import Target, TemplateBranch, template_policy
 
 
 class StageTimes(NamedTuple):
-    """Milliseconds an update spent in each stage, and in all."""
+    """Milliseconds an update spent in each stage, and in all; `extra_ms` is for masks and template updates."""
 
     crop_ms: float
     network_ms: float
     decode_ms: float
+    extra_ms: float
     total_ms: float
 
 
 @dataclass(frozen=True)
 class TrackResult:
-    """One update. Unpacks like OpenCV's trackers: `ok, (x, y, w, h) = tracker.update(frame)`."""
+    """One update. Unpacks like OpenCV's trackers: `ok, (x, y, w, h) = tracker.update(frame)`.
+
+    `polygon` holds the corners of a rotated box in frame pixels where the tracker gives one.
+    """
 
     ok: bool
     box_xywh: BoxXywh
     score: float
     status: Status
     times: StageTimes
+    polygon: Polygon | None = None
 
     def __iter__(self) -> Iterator[bool | BoxXywh]:
         yield self.ok
         yield self.box_xywh
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What initialisation fixes: the template's tensors, the padding colour, the frame's size."""
-
-    kernels: dict[str, np.ndarray]
-    fill: Fill
-    frame_size: tuple[int, int]
 
 
 class Tracker:
@@ -58,19 +60,26 @@ class Tracker:
 
     Args:
         manifest: of the bundle the sessions come from.
-        template, search: sessions of its two graphs.
+        sessions: one of each of its graphs.
 
     Use as a context manager, or call `close`, to free the sessions.
     """
 
-    def __init__(self, manifest: Manifest, template: Session, search: Session) -> None:
+    def __init__(self, manifest: Manifest, sessions: Mapping[str, Session]) -> None:
         self.manifest = manifest
-        self._sessions = {"template": template, "search": search}
-        self._decoder = Decoder.from_manifest(manifest)
-        self._target: _Target | None = None
+        self._sessions = dict(sessions)
+        self._branch = TemplateBranch(manifest, sessions["template"])
+        self._policy = template_policy(manifest, self._branch, sessions)
+        self._decoders = search_decoders(manifest)
+        self._buffers = {graph: self._buffer(sessions[graph]) for graph in self._decoders}
+        mask = manifest.strategies.mask
+        self._refiner = Refiner(mask, sessions["refine"]) if mask else None
+        self._target: Target | None = None
         self._state: TargetState | None = None
-        crop = manifest.preprocessing
-        self._crops = {"template": CropBuffer(crop.template_size), "search": CropBuffer(crop.search_size)}
+
+    def _buffer(self, session: Session) -> CropBuffer:
+        count, _, size, _ = session.inputs[0].shape
+        return CropBuffer(size, count, self.manifest.preprocessing.channel_order)
 
     @classmethod
     def load(
@@ -79,7 +88,7 @@ class Tracker:
     ) -> Tracker:  # fmt: skip
         """Open a bundle; arguments and errors are those of `open_session`."""
         manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
-        return cls(manifest, **sessions)
+        return cls(manifest, sessions)
 
     @property
     def backend(self) -> str:
@@ -108,9 +117,9 @@ class Tracker:
         frame_size = check_frame(frame)
         state = state_from_box(check_box(box_xywh, frame_size))
         fill = mean_colour(frame)
-        feeds = self._crop("template", frame, state, self._decoder.template_side(state), fill)
-        kernels = {name: np.array(value) for name, value in self._sessions["template"].run(feeds).items()}
-        self._target, self._state = _Target(kernels, fill, frame_size), state
+        target = Target(self._branch.run(frame, state, fill), fill, frame_size)
+        search = first_search(self.manifest.strategies.search, state, frame_size)
+        self._target, self._state = target, dataclasses.replace(state, search=search)
 
     def update(self, frame: np.ndarray) -> TrackResult:
         """Find the target in the next frame.
@@ -130,22 +139,45 @@ class Tracker:
                 expected="{}x{}, as at init".format(*target.frame_size),
                 fix="resize the frame, or call init on a frame of the new size",
             )
-        feeds = self._crop("search", frame, state, self._decoder.search_side(state), target.fill)
+        decoder = self._decoders[state.search]
+        crops = self._cut(frame, state, decoder.views(state), target.fill)
         cropped = perf_counter()
-        maps = self._sessions["search"].run({**feeds, **target.kernels})
+        maps = self._search(state, target, crops, decoder)
         inferred = perf_counter()
-        self._state = state = self._decoder.decode(state, maps["cls"], maps["loc"], target.frame_size)
-        end = perf_counter()
-        times = StageTimes(*(1e3 * t for t in (cropped - start, inferred - cropped, end - inferred, end - start)))
-        return TrackResult(state.status == "tracked", state.box_xywh, state.score, state.status, times)
+        new = next_search(self.manifest.strategies.search, state, decoder.decode(state, maps, target.frame_size))
+        decoded = perf_counter()
+        if new.status == "tracked":
+            new = self._refined(state, new, maps, target)
+            new = self._policy.next(frame, new, target)
+        self._state = new
+        laps = (start, cropped, inferred, decoded, perf_counter())
+        crop, network, decode, extra = (1e3 * (b - a) for a, b in itertools.pairwise(laps))
+        times = StageTimes(crop, network, decode, extra, 1e3 * (laps[-1] - start))
+        return TrackResult(new.status == "tracked", new.box_xywh, new.score, new.status, times, new.polygon)
 
-    def _crop(
-        self, graph: str, frame: np.ndarray, state: TargetState, side: int, fill: Fill
+    def _refined(
+        self, old: TargetState, new: TargetState, maps: Mapping[str, np.ndarray], target: Target
+    ) -> TargetState:
+        if self._refiner is None:
+            return new
+        (view,) = self._decoders[old.search].views(old)
+        return self._refiner.refined(maps, old.center_xy, view.side, new, target.frame_size)
+
+    def _search(
+        self, state: TargetState, target: Target, crops: np.ndarray, decoder: Decoder
     ) -> dict[str, np.ndarray]:
-        tensor = self._crops[graph].cut(frame, state.center_xy, side, fill)
-        return {self._sessions[graph].inputs[0].name: tensor}
+        session = self._sessions[state.search]
+        crop, *others = (tensor.name for tensor in session.inputs)
+        known = {**target.kernels, **state.memory, **decoder.inputs(state, target.frame_size)}
+        return session.run({crop: crops, **{name: known[name] for name in others}})
 
-    def _initialised(self) -> tuple[_Target, TargetState]:
+    def _cut(self, frame: np.ndarray, state: TargetState, views: Sequence[View], fill: Fill) -> np.ndarray:
+        buffer = self._buffers[state.search]
+        for index, view in enumerate(views):
+            buffer.cut(frame, state.center_xy, view.side, fill, index, view.angle_rad)
+        return buffer.tensor
+
+    def _initialised(self) -> tuple[Target, TargetState]:
         if self._target is None or self._state is None:
             raise SiamtrtError(
                 "tracker has no target", received="update before init", expected="init(frame, box) first",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from siamtrt.benchmarks.environment import installed_version
 from siamtrt.manifest import Manifest, TensorSpec, load_manifest, verified_file
@@ -82,19 +84,33 @@ def describe_bundle(bundle: Path) -> str:
 
 def _head(manifest: Manifest) -> list[str]:
     crop, decoding = manifest.preprocessing, manifest.decoding
-    tracking = manifest.tracking
+    strategies = [item for item in vars(manifest.strategies).values() if item is not None]
     lines = [
         f"{manifest.model}: {manifest.paper}",
         f"from      {manifest.source.checkpoint}, sha256 {manifest.source.sha256[:16]}",
         f"crops     template {crop.template_size} px, search {crop.search_size} px, context {crop.context_amount}",
-        f"decoding  {decoding.kind}s, {decoding.score_size}x{decoding.score_size} positions, stride {decoding.stride}",
-        f"tracking  penalty_k {tracking.penalty_k}, window_influence {tracking.window_influence}, lr {tracking.lr}",
+        f"decoding  {_fields(decoding)}",
+        f"tracking  {_fields(manifest.tracking)}",
         f"parity    {max(manifest.parity.values()):.1e} of the largest output, against PyTorch",
     ]
+    lines += [f"strategy  {_fields(strategy)}" for strategy in strategies]
     if manifest.paper_figure:
         figure = manifest.paper_figure
         lines.append(f"paper     {figure.fps:.0f} fps on {figure.hardware} ({figure.source})")
     return lines + ([f"note      {manifest.note}"] if manifest.note else [])
+
+
+def _fields(item: Any) -> str:
+    """A dataclass in words: its kind, then its other fields."""
+    values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    shown = [f"{name} {_shown(value)}" for name, value in values.items() if name != "kind"]
+    return ", ".join([values["kind"], *shown] if "kind" in values else shown)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(_shown, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _graphs(manifest: Manifest, bundle: Path) -> list[str]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import dacite
 
+from siamtrt.consistency import require_usable
 from siamtrt.errors import BundleError
 from siamtrt.files import write_whole
+from siamtrt.tracking import Constants, Decoding, Preprocessing, Strategies, require_numbers
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-GRAPHS = ("template", "search")
+GRAPHS = ("template", "search")  # of every bundle; strategies may add others
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 TENSOR_DTYPES = ("float32", "float16", "int32", "int64", "int8", "uint8", "bool")
 
@@ -45,68 +46,6 @@ class GraphSpec:
     sha256: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a frame becomes a network input.
-
-    `template_size` and `search_size` are the sides of the square crops in pixels;
-    `context_amount` is the margin added to the target, as a share of width plus height
-    (SiamRPN, eq. 15: 0.5). Pixels go in as 0..255 floats, BGR planes, not normalised.
-    """
-
-    template_size: int
-    search_size: int
-    context_amount: float = 0.5
-    channel_order: Literal["bgr"] = "bgr"
-
-
-@dataclass(frozen=True)
-class AnchorDecoding:
-    """Anchor boxes of a region proposal head (SiamRPN, sec. 3.2 and 3.3).
-
-    One anchor per ratio and scale at each of `score_size` x `score_size` positions,
-    `stride` search-crop pixels apart, centred on the crop.
-    """
-
-    score_size: int
-    stride: int
-    ratios: tuple[float, ...]
-    scales: tuple[float, ...]
-    kind: Literal["anchor"] = "anchor"
-
-    @property
-    def anchors(self) -> int:
-        """Boxes at each position."""
-        return len(self.ratios) * len(self.scales)
-
-
-@dataclass(frozen=True)
-class PointDecoding:
-    """Anchor-free head: distances left, top, right, bottom from a grid of points (SiamBAN, eq. 3)."""
-
-    score_size: int
-    stride: int
-    kind: Literal["point"] = "point"
-
-    @property
-    def anchors(self) -> int:
-        """Boxes at each position."""
-        return 1
-
-
-Decoding = AnchorDecoding | PointDecoding
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """Constants of proposal selection (SiamRPN, sec. 4.3 and eq. 13) and the smallest box side in pixels."""
-
-    penalty_k: float
-    window_influence: float
-    lr: float
-    min_side: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -152,54 +91,24 @@ class Manifest:
     graphs: dict[str, GraphSpec]
     preprocessing: Preprocessing
     decoding: Decoding
-    tracking: Tracking
+    tracking: Constants
     parity: dict[str, float]
     versions: dict[str, str]
     paper_figure: PaperFigure | None = None
     note: str | None = None
+    strategies: Strategies = field(default_factory=Strategies)
     engines: tuple[EngineRecord, ...] = field(default=())
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        missing = [graph for graph in GRAPHS if graph not in self.graphs]
-        if missing:
-            raise ValueError(f"graphs lacks {', '.join(missing)}")
         for name in [*(g.file for g in self.graphs.values()), *(e.file for e in self.engines)]:
             _require_inside(name)
-        crop, decoding, tracking = self.preprocessing, self.decoding, self.tracking
-        _require_numbers("tracking and context_amount", 0.0, *dataclasses.astuple(tracking), crop.context_amount)
-        if tracking.window_influence >= 1:
-            raise ValueError("window_influence must be below 1: at 1 the window alone would choose")
-        _require_numbers("parity", 0.0, *self.parity.values())
-        sides = [crop.template_size, crop.search_size, decoding.score_size, decoding.stride, tracking.min_side]
-        _require_numbers("crop sizes, score_size, stride and min_side", 1e-6, *sides)
-        if isinstance(decoding, AnchorDecoding):
-            _require_numbers("ratios and scales", 1e-6, *decoding.ratios, *decoding.scales)
-        self._require_consistent_tensors()
-
-    def _require_consistent_tensors(self) -> None:
-        """The graphs fit each other, the crops and the decoding, so that a tracker of them can run."""
-        template, search = self.graphs["template"], self.graphs["search"]
-        sides = self.preprocessing.template_size, self.preprocessing.search_size
-        for graph, side in zip((template, search), sides, strict=True):
-            if not graph.inputs or graph.inputs[0].shape[1:] != (3, side, side):
-                raise ValueError(f"the first input of {graph.file} must be a crop of 3x{side}x{side}")
-        if len(template.inputs) != 1 or template.outputs != search.inputs[1:]:
-            raise ValueError("the template's outputs must be the search graph's inputs after the crop")
-        maps = {tensor.name: tensor.shape[1:] for tensor in search.outputs}
-        for name, values in (("cls", 2), ("loc", 4)):
-            wanted = (values * self.decoding.anchors, self.decoding.score_size, self.decoding.score_size)
-            if maps.get(name) != wanted:
-                raise ValueError(f"the search graph's {name} must be (N, {', '.join(map(str, wanted))})")
+        require_numbers("parity", 0.0, *self.parity.values())
+        require_usable(self.graphs, self.preprocessing, self.decoding, self.tracking, self.strategies)
 
     def to_json(self) -> str:
         """Serialise, with a trailing newline."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-
-def _require_numbers(what: str, low: float, *values: float) -> None:
-    if not values or not all(math.isfinite(value) and value >= low for value in values):
-        raise ValueError(f"{what} must be finite numbers of at least {low:g}, not {values}")
 
 
 def _require_inside(name: str) -> None:

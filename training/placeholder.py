@@ -23,11 +23,12 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from siamtrt.boxes import iou
 from siamtrt.files import staged_file
-from siamtrt.manifest import AnchorDecoding
 from siamtrt.models.presets import Preset, get_preset
 from siamtrt.models.siamrpnpp import SiamRPNpp
 from siamtrt.runtime.crop import context_side, mean_colour, subwindow
-from siamtrt.runtime.decode import anchor_grid, state_from_box
+from siamtrt.runtime.decode import anchor_grid
+from siamtrt.runtime.state import state_from_box
+from siamtrt.tracking import AnchorDecoding
 from siamtrt.training.scenes import TRAINING_PHOTOS, Scene, make_scene
 from siamtrt.training.targets import BACKGROUND, TARGET, assign_anchors, corner_boxes
 

@@ -73,12 +73,12 @@ def test_file_linked_from_outside(refused, bundle, tmp_path):
 def test_another_schema(fails, edit_manifest, version):
     message = fails("info", edit_manifest(put("schema_version", version)))
     assert f"schema_version {version!r} in" in message
-    assert "expected schema_version 1" in message
+    assert "expected schema_version 2" in message
     assert "pip install -U siamtrt" in message
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "[]", "3", '"text"', "{}", '{"schema_version": 1}', "\udcff\udcfe", "[" * 100_000],
+    "text", ["", "{", "null", "[]", "3", '"text"', "{}", '{"schema_version": 2}', "\udcff\udcfe", "[" * 100_000],
     ids=["empty", "cut", "null", "list", "number", "text", "no fields", "version only", "bytes", "deep"],
 )
 def test_garbage_manifest(fails, bundle, text):
@@ -133,7 +133,7 @@ BAD_VALUES = {
 def test_hostile_manifest(fails, edit_manifest, change):
     message = fails("info", edit_manifest(change))
     assert message.startswith("invalid manifest")
-    assert "expected schema 1" in message
+    assert "expected schema 2" in message
 
 
 def test_untouched_copy_loads(bundle, edit_manifest):
@@ -238,7 +238,7 @@ def test_failing_export_leaves_nothing(fails, tiny_checkpoint, work, monkeypatch
         target.mkdir(parents=True)
         (target / "manifest.json").write_text('{"schema_version": 0, "graphs": {}}')
     graph = SimpleNamespace(model=bundle_module.onnx.ModelProto(), inputs=(), outputs=())
-    monkeypatch.setattr(bundle_module, "export_split", lambda *_: {"template": graph, "search": graph})
+    monkeypatch.setattr(bundle_module, "export_graphs", lambda *_: {"template": graph, "search": graph})
 
     def parity(network, staging):
         assert (staging / "search.onnx").is_file()
@@ -273,7 +273,7 @@ def test_export_to_the_working_directory(tiny_checkpoint, work, monkeypatch):
     inside.mkdir()
     monkeypatch.chdir(inside)
     graph = SimpleNamespace(model=bundle_module.onnx.ModelProto(), inputs=(), outputs=())
-    monkeypatch.setattr(bundle_module, "export_split", lambda *_: {"template": graph, "search": graph})
+    monkeypatch.setattr(bundle_module, "export_graphs", lambda *_: {"template": graph, "search": graph})
     monkeypatch.setattr(bundle_module, "measure_parity", lambda *_: {"cls": 1.0})
     with pytest.raises(SiamtrtError, match="does not reproduce"):
         bundle_module.export_bundle(tiny_checkpoint, ".")

@@ -151,7 +151,7 @@ class Returning:
 def pretended(bundle, name=None, value=0.0, everywhere=True):
     manifest = load_manifest(bundle)
     search = Returning(manifest.graphs["search"], name, value, everywhere)
-    return Tracker(manifest, Returning(manifest.graphs["template"]), search)
+    return Tracker(manifest, {"template": Returning(manifest.graphs["template"]), "search": search})
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "one place"])

@@ -10,14 +10,12 @@ from siamtrt.export.operator import with_operator_function
 from siamtrt.manifest import (
     GraphSpec,
     Manifest,
-    PointDecoding,
-    Preprocessing,
     Source,
     TensorSpec,
-    Tracking,
     save_manifest,
     sha256_of,
 )
+from siamtrt.tracking import PointDecoding, Preprocessing, Tracking
 
 CHANNELS = 8
 TEMPLATE = """

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from goldens import ANCHOR_SIDES, STEPS, load_steps
 
-from siamtrt.manifest import AnchorDecoding, PointDecoding, Tracking
-from siamtrt.models.presets import PRESETS
-from siamtrt.runtime.decode import Decoder, TargetState, anchor_grid, grid_centres, state_from_box
+from siamtrt.runtime.decode import ProposalDecoder, anchor_grid, grid_centres
+from siamtrt.runtime.state import TargetState, state_from_box
+from siamtrt.tracking import AnchorDecoding, PointDecoding, Preprocessing, Tracking
 
 
 @pytest.mark.parametrize("kind", STEPS)
@@ -19,7 +19,7 @@ def test_step_equals_the_reference(shared_dir, kind):
     for step in range(24):
         height, width = steps.frame(step).shape[:2]
         state = TargetState(tuple(data["center"][step].tolist()), tuple(data["size"][step].tolist()))
-        new = decoder.decode(state, data["cls"][step][None], steps.raw_loc(step), (width, height))
+        new = decoder.decode(state, {"cls": data["cls"][step][None], "loc": steps.raw_loc(step)}, (width, height))
         np.testing.assert_allclose(new.box_xywh, data["box"][step], atol=0.05)
         np.testing.assert_allclose(new.center_xy, data["new_center"][step], atol=0.05)
         np.testing.assert_allclose(new.size_wh, data["new_size"][step], atol=0.05)
@@ -42,55 +42,43 @@ def test_even_grids_start_half_a_map_before_the_centre():
 
 
 def test_state_centre_is_that_of_the_covered_pixels():
-    assert state_from_box((10, 20, 5, 4)) == TargetState((12, 21.5), (5, 4))
+    assert state_from_box((10, 20, 5, 4)) == TargetState((12, 21.5), (5, 4), first_wh=(5, 4))
 
 
 def _decoder(min_side=10.0):
-    return Decoder(PointDecoding(3, 16), Tracking(0.1, 0.4, 0.5, min_side), 0.5, 127, 255)
+    return ProposalDecoder(PointDecoding(3, 16), Tracking(0.1, 0.4, 0.5, min_side), Preprocessing(127, 255))
 
 
 def _maps(size=30.0, peak=4):
     cls = np.zeros((1, 2, 3, 3), np.float32)
     cls[0, 1].flat[peak] = 9
-    return cls, np.full((1, 4, 3, 3), size, np.float32)
+    return {"cls": cls, "loc": np.full((1, 4, 3, 3), size, np.float32)}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_finite_leave_the_target_where_it_was(bad):
     state = TargetState((50, 40), (20, 30))
-    cls, loc = _maps()
-    for broken in ((np.full_like(cls, bad), loc), (cls, np.full_like(loc, bad))):
-        new = _decoder().decode(state, *broken, (100, 100))
+    maps = _maps()
+    for name, values in maps.items():
+        new = _decoder().decode(state, {**maps, name: np.full_like(values, bad)}, (100, 100))
         assert (new.center_xy, new.size_wh, new.status, new.score) == (state.center_xy, state.size_wh, "invalid", 0.0)
 
 
 def test_box_is_clipped_to_the_frame_and_the_smallest_side():
     state = TargetState((99, 1), (12, 12))
-    cls, loc = _maps(size=1.0, peak=2)
-    new = _decoder().decode(state, cls, loc, (100, 50))
+    new = _decoder().decode(state, _maps(size=1.0, peak=2), (100, 50))
     assert 0 <= new.center_xy[0] <= 100
     assert 0 <= new.center_xy[1] <= 50
     assert min(new.size_wh) >= 10
-    large = _decoder().decode(TargetState((50, 25), (90, 45)), *_maps(size=500.0), (100, 50))
+    large = _decoder().decode(TargetState((50, 25), (90, 45)), _maps(size=500.0), (100, 50))
     assert large.size_wh[0] <= 100
     assert large.size_wh[1] <= 50
 
 
 def test_decode_is_pure():
-    state, (cls, loc) = TargetState((50, 40), (20, 30)), _maps()
-    copies = cls.copy(), loc.copy()
+    state, maps = TargetState((50, 40), (20, 30)), _maps()
+    copies = {name: values.copy() for name, values in maps.items()}
     decoder = _decoder()
-    assert decoder.decode(state, cls, loc, (100, 100)) == decoder.decode(state, cls, loc, (100, 100))
-    np.testing.assert_array_equal(cls, copies[0])
-    np.testing.assert_array_equal(loc, copies[1])
-
-
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_has_a_decoder_for_its_maps(name):
-    preset = PRESETS[name]
-    crop, size = preset.preprocessing, preset.decoding.score_size
-    decoder = Decoder(preset.decoding, preset.tracking, crop.context_amount, crop.template_size, crop.search_size)
-    anchors = 1 if preset.decoding.kind == "point" else 5
-    cls = np.zeros((1, 2 * anchors, size, size), np.float32)
-    loc = np.full((1, 4 * anchors, size, size), 0.5, np.float32)
-    assert decoder.decode(TargetState((50, 40), (20, 30)), cls, loc, (100, 100)).status == "tracked"
+    assert decoder.decode(state, maps, (100, 100)) == decoder.decode(state, maps, (100, 100))
+    for name, values in maps.items():
+        np.testing.assert_array_equal(values, copies[name])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from siamtrt.models.presets import PRESETS
-from siamtrt.runtime.decode import Decoder
+from siamtrt.runtime.decode import ProposalDecoder
 
 # preset -> golden
 NETWORKS = {
@@ -89,11 +89,8 @@ class Steps:
     def frame(self, step: int) -> np.ndarray:
         return self._frames[self.data["frame"][step]]
 
-    def decoder(self) -> Decoder:
-        crop = self.preset.preprocessing
-        return Decoder(
-            self.preset.decoding, self.preset.tracking, crop.context_amount, crop.template_size, crop.search_size
-        )
+    def decoder(self) -> ProposalDecoder:
+        return ProposalDecoder(self.preset.decoding, self.preset.tracking, self.preset.preprocessing)
 
     def raw_loc(self, step: int) -> np.ndarray:
         """The network's output that decodes to the stored boxes, (1, 4A, S, S) float32."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from siamtrt.errors import BoxError
-from siamtrt.manifest import AnchorDecoding
 from siamtrt.runtime.decode import anchor_grid
+from siamtrt.tracking import AnchorDecoding
 from siamtrt.training.targets import BACKGROUND, IGNORED, TARGET, Sampling, assign_anchors, encode_offsets
 
 ALEX = AnchorDecoding(21, stride=8, ratios=(0.33, 0.5, 1.0, 2.0, 3.0), scales=(8.0,))

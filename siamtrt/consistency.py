@@ -1,0 +1,131 @@
+"""The graphs of a bundle fit each other, its crops and its decoding, so that a tracker of them can run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+from siamtrt.tracking import (
+    Constants,
+    Decoding,
+    Preprocessing,
+    Proposals,
+    ResponseDecoding,
+    ResponseTracking,
+    SamplingDecoding,
+    SamplingTracking,
+    Strategies,
+    Tracking,
+    TransformUpdate,
+    numbers_of,
+    require_numbers,
+    search_batch,
+    wide_graph,
+)
+
+Shape = tuple[int, ...]
+CONSTANTS: dict[str, type[Constants]] = {
+    "anchor": Tracking, "point": Tracking, "response": ResponseTracking, "sampling": SamplingTracking,
+}  # fmt: skip
+
+
+class Tensor(Protocol):
+    """A named tensor: `manifest.TensorSpec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
+class Graph(Protocol):
+    """A graph's file and tensors: `manifest.GraphSpec`."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+
+
+def require_usable(
+    graphs: Mapping[str, Graph], crop: Preprocessing, decoding: Decoding, tracking: Constants, strategies: Strategies
+) -> None:
+    """Raise `ValueError` for constants out of range or graphs that do not fit."""
+    _require_ranges(crop, decoding, tracking, strategies)
+    wanted = {"template", "search", *map(wide_graph, strategies.search_sizes)}
+    wanted |= {"refine"} if strategies.mask else set()
+    wanted |= {"update"} if isinstance(strategies.template, TransformUpdate) else set()
+    if set(graphs) != wanted:
+        raise ValueError(f"graphs are {', '.join(sorted(graphs))}, not {', '.join(sorted(wanted))}")
+    template, mask = graphs["template"], strategies.mask
+    if mask and (mask.template_size, mask.search_size) != (crop.template_size, crop.search_size):
+        raise ValueError("the mask's crop sizes must be those of the preprocessing")
+    _require_inputs(template, 1, crop.template_size, _template_inputs(decoding, strategies))
+    for size in (crop.search_size, *strategies.search_sizes):
+        graph = graphs["search" if size == crop.search_size else wide_graph(size)]
+        _require_search(graph, template, size, decoding)
+        _require_outputs(graph, decoding, size - crop.search_size)
+
+
+def _template_inputs(decoding: Decoding, strategies: Strategies) -> dict[str, Shape]:
+    inputs: dict[str, Shape] = {}
+    if strategies.spatial_mask:
+        inputs["mask"] = (1, 1, strategies.spatial_mask.side, strategies.spatial_mask.side)
+    if isinstance(decoding, SamplingDecoding):
+        inputs["box"] = (1, 4)
+    return inputs
+
+
+def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants, strategies: Strategies) -> None:
+    if not isinstance(tracking, CONSTANTS[decoding.kind]):
+        raise ValueError(f"tracking holds other constants than {decoding.kind} decoding needs")
+    require_numbers("tracking and context_amount", 0.0, *numbers_of((tracking, crop)))
+    signed = dataclasses.replace(strategies, mask=None)
+    require_numbers("strategies", 0.0, *(numbers_of(signed) or (0.0,)))
+    sides = [crop.template_size, crop.search_size, crop.scale_size, tracking.min_side, *strategies.search_sizes]
+    require_numbers("crop sizes and min_side", 1e-6, *sides)
+    positive = dataclasses.replace(decoding, angles_rad=()) if isinstance(decoding, ResponseDecoding) else decoding
+    require_numbers("the numbers of decoding", 1e-6, *numbers_of(positive))
+    windows = [getattr(item, "window_influence", 0.0) for item in (tracking, strategies.search)]
+    if max(windows) >= 1:
+        raise ValueError("window_influence must be below 1: at 1 the window alone would choose")
+    if isinstance(decoding, ResponseDecoding) and 1.0 not in decoding.scales:
+        raise ValueError("scales must hold 1, the unchanged one")
+
+
+def _require_inputs(graph: Graph, batch: int, side: int, extra: Mapping[str, Shape]) -> None:
+    """A crop first, then the tensors of `extra`."""
+    if not graph.inputs or graph.inputs[0].shape[1:] != (3, side, side):
+        raise ValueError(f"the first input of {graph.file} must be a crop of 3x{side}x{side}")
+    if batch > 1 and graph.inputs[0].shape[0] != batch:
+        raise ValueError(f"the first input of {graph.file} must hold {batch} crops")
+    if [(tensor.name, tensor.shape) for tensor in graph.inputs[1:]] != list(extra.items()):
+        raise ValueError(f"the inputs of {graph.file} after the crop must be {dict(extra) or 'none'}")
+
+
+def _require_search(graph: Graph, template: Graph, size: int, decoding: Decoding) -> None:
+    extra = {tensor.name: tensor.shape for tensor in template.outputs}
+    if isinstance(decoding, SamplingDecoding):
+        extra["boxes"] = (decoding.boxes, 4)
+    _require_inputs(graph, search_batch(decoding), size, extra)
+
+
+def _require_outputs(graph: Graph, decoding: Decoding, wider: int) -> None:
+    maps = {tensor.name: tensor.shape for tensor in graph.outputs}
+    for name, wanted in _outputs(decoding, wider).items():
+        if name not in maps or maps[name][-len(wanted) :] != wanted:
+            raise ValueError(f"{graph.file}'s {name} must be (N, {', '.join(map(str, wanted))})")
+
+
+def _outputs(decoding: Decoding, wider: int) -> dict[str, Shape]:
+    """Shapes after the batch, for a search crop `wider` pixels wider than the ordinary one."""
+    if isinstance(decoding, SamplingDecoding):
+        return {"similarity": (decoding.boxes,)}
+    side = decoding.score_size + wider // decoding.stride
+    if isinstance(decoding, ResponseDecoding):
+        return {"response": (1, side, side)}
+    proposals: Proposals = decoding
+    return {"cls": (2 * proposals.anchors, side, side), "loc": (4 * proposals.anchors, side, side)}
