@@ -8,21 +8,13 @@ from time import perf_counter
 
 import click
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from siamtrt.export.bundle import export_bundle
-from siamtrt.models.presets import get_preset
+from siamtrt.models.seeded import save_seeded
 from siamtrt.runtime.session import Session, open_session
 
 WARM_UP = 5
-
-
-def random_checkpoint(model: str, path: Path) -> Path:
-    """Save a preset's network with seeded random weights: speed does not depend on what they are."""
-    torch.manual_seed(0)
-    torch.save(get_preset(model).build().state_dict(), path)
-    return path
 
 
 def alternating_times(sessions: list[Session], runs: int) -> np.ndarray:
@@ -47,7 +39,7 @@ def alternating_times(sessions: list[Session], runs: int) -> np.ndarray:
 def main(model: str, threads: int, runs: int) -> None:
     """Export a preset with random weights and alternate its search graph with the eager module."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = random_checkpoint(model, Path(folder) / "model.pth")
+        checkpoint = save_seeded(model, Path(folder) / "model.pth")
         bundle = Path(folder) / "bundle"
         export_bundle(checkpoint, bundle, model)
         with (

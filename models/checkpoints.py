@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ NUMPY_SCALARS: list[Any] = [
 ]  # fmt: skip
 LISTED = 5  # names shown of each kind in a mismatch
 
+Value = TypeVar("Value")
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -180,8 +181,13 @@ def _preset_shapes(preset: Preset) -> Shapes:
     """Shapes of a preset's parameters under the names their authors gave them."""
     with torch.device("meta"):
         shapes = _comparable(_shapes(preset.build().state_dict()))
+    return authors_names(shapes, preset)
+
+
+def authors_names(named: Mapping[str, Value], preset: Preset) -> dict[str, Value]:
+    """What is known by our parameter names, by those of the preset's authors."""
     backwards = [(ours, theirs) for theirs, ours in preset.author_names]
-    return {_replaced(name, backwards): shape for name, shape in shapes.items()}
+    return {_replaced(name, backwards): value for name, value in named.items()}
 
 
 def _our_names(state: dict[str, Tensor], preset: Preset) -> dict[str, Tensor]:

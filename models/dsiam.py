@@ -14,7 +14,7 @@ from siamtrt.models.network import ExtraGraph, SiameseNetwork
 from siamtrt.models.xcorr import shared_xcorr
 
 SMALLEST_PEAK = 0.01  # keeps the transformation learned from blank features finite
-SMALLEST_RIDGE = 1e-6  # of features of peak 1: less vanishes in FP16, and a silent channel would give 0 / 0
+SMALLEST_RIDGE = 1e-5  # of features of peak 1: less would raise rounding errors beyond 1e-4, and vanish in FP16
 
 
 def learned_transformation(dft: Dft2, source: Tensor, wanted: Tensor, ridge: float) -> Spectrum:
@@ -26,7 +26,7 @@ def learned_transformation(dft: Dft2, source: Tensor, wanted: Tensor, ridge: flo
     Args:
         dft: of the features' side.
         source, wanted: (1, C, side, side) features.
-        ridge: weight of the regularisation; not below 1e-6 times the squared peak of `source`.
+        ridge: weight of the regularisation; not below 1e-5 times the squared peak of `source`.
 
     Returns:
         The kernel's spectrum, each part (1, C, side, side // 2 + 1): 1 where the convolution keeps a frequency.

@@ -84,18 +84,19 @@ def subwindow(
 def rotated_subwindow(
     frame: np.ndarray, center_xy: tuple[float, float], side: int, out_size: int, fill: Fill, angle_rad: float
 ) -> np.ndarray:
-    """`subwindow` of a square turned by an angle, positive from x to y, around its centre; bilinear, in one step.
+    """What `subwindow` would cut from the frame turned back by an angle, positive from x to y, around the centre.
+
+    Bilinear, in one step. `subwindow`'s square is up to 1.5 pixels from the centre; this one, before it is turned, is
+    the same, so that a target keeps its place in the crop when an upright crop gives way to a turned one.
 
     Returns:
         (out_size, out_size, 3) uint8.
     """
     scale = side / out_size
-    cosine, sine = scale * math.cos(angle_rad), scale * math.sin(angle_rad)
-    middle = (out_size - 1) / 2
-    (cx, cy) = center_xy
-    from_crop = np.array(
-        [[cosine, -sine, cx - (cosine - sine) * middle], [sine, cosine, cy - (sine + cosine) * middle]]
-    )
+    cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+    turned = np.array([[cosine, -sine], [sine, cosine]])
+    corner = [math.floor(center - side / 2) - center + (scale - 1) / 2 for center in center_xy]
+    from_crop = np.column_stack([scale * turned, center_xy + turned @ corner])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(frame, from_crop, (out_size, out_size), flags=flags, borderValue=fill)
 

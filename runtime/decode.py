@@ -67,13 +67,14 @@ class Proposed(NamedTuple):
     """Every proposal of a frame, P of them.
 
     `zoom`: search-crop pixels a frame pixel; `offsets` (4, P) raw; `sizes` (2, P) in crop pixels; `inverse_score` (P,)
-    one over the target's probability; `penalised` (P,) scores times penalty; `ranked` (P,) with the window added.
+    one over the target's probability; `penalty` (P,); `penalised` (P,) scores times it; `ranked` (P,) with the window.
     """
 
     zoom: float
     offsets: np.ndarray
     sizes: np.ndarray
     inverse_score: np.ndarray
+    penalty: np.ndarray
     penalised: np.ndarray
     ranked: np.ndarray
 
@@ -170,7 +171,7 @@ class ProposalDecoder:
             sizes = self._sizes(self._grid, offsets)
             penalty = self._penalty(state, sizes, zoom)
             penalised = penalty / inverse_score
-            return Proposed(zoom, offsets, sizes, inverse_score, penalised, penalised + self._window)
+            return Proposed(zoom, offsets, sizes, inverse_score, penalty, penalised, penalised + self._window)
 
     def box_offset(self, proposals: Proposed, index: int) -> tuple[float, float, float, float]:
         """Centre of a proposal relative to the crop's, and its size, in frame pixels."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import cv2
 import numpy as np
 
 from siamtrt.boxes import BoxXywh
-from siamtrt.runtime.decode import ProposalDecoder, Proposed
-from siamtrt.runtime.state import TargetState
+from siamtrt.runtime.decode import ProposalDecoder, Proposed, invalid
+from siamtrt.runtime.state import TargetState, clipped
 from siamtrt.tracking import DistractorAware, Preprocessing, Proposals, Tracking
 
 CONSIDERED = 200  # proposals looked at for distractors, best first: suppression keeps a handful of neighbours
@@ -37,9 +38,11 @@ class DistractorAwareDecoder(ProposalDecoder):
     ) -> TargetState:
         """See `ProposalDecoder`; `maps` also holds "distractor", (1, 2A, S, S). Sets the state's distractors."""
         proposals = self.propose(state, maps)
-        best = self.choose(proposals, log_odds(maps["cls"]), log_odds(maps["distractor"]))
-        new = self.moved(state, proposals, best, frame_size)
-        found = self._distractors(state, proposals, best) if new.status == "tracked" else ()
+        to_distractors = log_odds(maps["distractor"])
+        best = self.choose(proposals, log_odds(maps["cls"]), to_distractors)
+        usable = math.isfinite(to_distractors[best])
+        new = self.moved(state, proposals, best, frame_size) if usable else invalid(state)
+        found = self._distractors(state, proposals, best, frame_size) if new.status == "tracked" else ()
         return dataclasses.replace(new, distractors=found)
 
     def choose(self, proposals: Proposed, similarity: np.ndarray, to_distractors: np.ndarray) -> int:
@@ -49,30 +52,33 @@ class DistractorAwareDecoder(ProposalDecoder):
             similarity, to_distractors: (P,) log-odds with the target's and with the distractors' mean kernel.
         """
         count = min(self.policy.top_k, len(proposals.ranked))
-        top = np.argpartition(-proposals.ranked, count - 1)[:count]
+        top = np.sort(np.argpartition(proposals.ranked, -count)[-count:])  # NaN ranks highest, as for argmax
         with np.errstate(over="ignore", invalid="ignore"):
-            score = 1 / (1 + np.exp(self.policy.weight * to_distractors[top] - similarity[top]))
-            penalty = proposals.penalised[top] * proposals.inverse_score[top]
-            window = proposals.ranked[top] - proposals.penalised[top]
-            return int(top[np.argmax(score * penalty + window)])
+            inverse_score = 1 + np.exp(self.policy.weight * to_distractors[top] - similarity[top])
+            return int(top[np.argmax(proposals.penalty[top] / inverse_score + self._window[top])])
 
-    def _distractors(self, state: TargetState, proposals: Proposed, best: int) -> tuple[BoxXywh, ...]:
+    def _distractors(
+        self, state: TargetState, proposals: Proposed, best: int, frame_size: tuple[int, int]
+    ) -> tuple[BoxXywh, ...]:
         """Boxes in the frame of what scores above the threshold and is not the target, best first."""
         scores = 1 / proposals.inverse_score
         order = np.argsort(-scores)[:CONSIDERED]
         likely = [best, *(int(index) for index in order if scores[index] > self.policy.threshold and index != best)]
-        boxes = [self._box(state, proposals, index) for index in likely]
+        boxes = [self._box(state, proposals, index, frame_size) for index in likely]
         weights = [2.0, *(float(scores[index]) for index in likely[1:])]  # the target first, whatever its score
         kept = cv2.dnn.NMSBoxes(boxes, weights, 0.0, self.policy.nms_iou)
         return tuple(boxes[index] for index in list(kept)[1 : 1 + self.policy.limit])
 
-    def _box(self, state: TargetState, proposals: Proposed, index: int) -> BoxXywh:
+    def _box(self, state: TargetState, proposals: Proposed, index: int, frame_size: tuple[int, int]) -> BoxXywh:
+        """A proposal, clipped as the target is: a template is cut there."""
         dx, dy, width, height = self.box_offset(proposals, index)
-        cx, cy = state.center_xy
-        return cx + dx - width / 2, cy + dy - height / 2, width, height
+        (cx, cy), min_side = state.center_xy, self.tracking.min_side
+        (cx, cy), (width, height) = clipped((cx + dx, cy + dy), (width, height), frame_size, min_side)
+        return cx - width / 2, cy - height / 2, width, height
 
 
 def log_odds(cls: np.ndarray) -> np.ndarray:
     """(1, 2A, S, S) background and target logits -> (A*S*S,) log-odds of the target."""
     background, target = cls.reshape(2, -1)
-    return target - background
+    with np.errstate(invalid="ignore"):
+        return target - background

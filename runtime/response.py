@@ -58,7 +58,7 @@ class ResponseDecoder:
         """
         responses = [self._enlarged(response) for response in maps["response"][:, 0]]
         peaks = [float(response.max()) for response in responses]
-        if not math.isfinite(sum(peaks)):
+        if not (np.isfinite(maps["response"]).all() and math.isfinite(sum(peaks))):  # the enlarged may overflow
             return invalid(state)
         ranked = [_penalised(peak, penalty) for peak, penalty in zip(peaks, self._penalties, strict=True)]
         best = ranked.index(max(ranked))

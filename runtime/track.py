@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def tracked_frames(
 
 def track_source(
     tracker: Tracker, source: FrameSource, choose_box: Callable[[np.ndarray], Sequence[float]],
-    outputs: Outputs | None = None, progress: bool = True,
+    outputs: Outputs | None = None, progress: bool = True, max_frames: int | None = None,
 ) -> TrackSummary:  # fmt: skip
     """Track through a source and write the outputs, each whole or absent.
 
@@ -80,6 +81,7 @@ def track_source(
 
     Args:
         progress: show a progress bar with the tracker's frame rate.
+        max_frames: stop after so many.
 
     Raises:
         SourceError, FrameError, BoxError, SiamtrtError: see `tracked_frames` and `Outputs`' sinks.
@@ -90,9 +92,10 @@ def track_source(
     frames, spent_ms, score_sum = 0, 0.0, 0.0
     with ExitStack() as stack:
         sinks = _open_sinks(stack, outputs, source.fps)
-        bar = stack.enter_context(tqdm(total=source.length, unit="frame", disable=None if progress else True))
+        total = min(filter(None, (source.length, max_frames)), default=None)
+        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None if progress else True))
         with suppress(KeyboardInterrupt) if source.live else nullcontext():
-            for index, frame, box, result in tracked_frames(tracker, source, choose_box):
+            for index, frame, box, result in islice(tracked_frames(tracker, source, choose_box), max_frames):
                 if result is not None:
                     recent.append(result.times.total_ms)
                     spent_ms += result.times.total_ms

@@ -84,7 +84,7 @@ def main() -> None:
 @click.option("-o", "--output", "bundle", required=True, type=PathArgument, help="Bundle directory to write.")
 @click.option("--model", help="Preset name; needed only where the parameter names fit several.")
 def export(checkpoint: Path, bundle: Path, model: str | None) -> None:
-    """Split a PyTorch CHECKPOINT into template.onnx and search.onnx.
+    """Split a PyTorch CHECKPOINT into template.onnx, search.onnx and what else its tracker runs.
 
     Example: siamtrt export nanotrackv2.pth -o nanotrack_v2
     """
@@ -102,7 +102,7 @@ def export(checkpoint: Path, bundle: Path, model: str | None) -> None:
 @click.option("--target", help="GPU architectures, e.g. sm86,sm89; default: this GPU, or common ones without a GPU.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="Which TensorRT; default: installed.")
 def build(bundle: Path, precision: str, target: str | None, flavour: str | None) -> None:
-    """Build TensorRT engines for both graphs of a BUNDLE.
+    """Build TensorRT engines for the graphs of a BUNDLE.
 
     TensorRT-RTX builds for GPUs this machine does not have; TensorRT builds for the GPU it runs on.
 
@@ -136,11 +136,12 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
 @_source_options
 @click.option("--init", help="The target in the first frame: x,y,w,h in pixels. Without it, draw it with the mouse.")
 @click.option("--save", type=PathArgument, help="Annotated video to write (.mp4, .avi, .mkv).")
-@click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score.")
+@click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score,polygon.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
+@click.option("--max-frames", type=click.IntRange(2), help="Stop after this many frames.")
 def track(
     bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str | None,
-    save: Path | None, boxes: Path | None, show: bool,
+    save: Path | None, boxes: Path | None, show: bool, max_frames: int | None,
 ) -> None:  # fmt: skip
     """Track a target through SOURCE: a video file, a folder of images or a camera index.
 
@@ -156,7 +157,7 @@ def track(
         require_display()
     frames = open_source(source)
     with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
-        summary = track_source(tracker, frames, choose_box, Outputs(save, boxes, show))
+        summary = track_source(tracker, frames, choose_box, Outputs(save, boxes, show), max_frames=max_frames)
     click.echo(f"{summary.frames} frames, tracker {summary.fps:.1f} fps, mean score {summary.mean_score:.3f}")
     for path in filter(None, (save, boxes)):
         click.echo(f"wrote {path}")

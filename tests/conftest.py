@@ -42,20 +42,26 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def exported(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Exports a tracker once a session: preset name -> bundle. NanoTrack is trained, the others have golden weights.
+    """Exports a tracker once a session: preset name -> bundle.
+
+    NanoTrack is trained, others have the goldens' weights, and where there is no golden, seeded ones.
 
     The bundles are not to be changed: copy them first.
     """
-    from goldens import Golden
+    from goldens import NETWORKS, Golden
 
     from siamtrt.export.bundle import export_bundle
+    from siamtrt.models.seeded import save_seeded
 
     @functools.cache
     def bundle_of(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        checkpoint = shared_dir / "weights" / f"{name.replace('_', '')}.pth"
-        if not name.startswith("nanotrack"):
+        if name.startswith("nanotrack"):
+            checkpoint = shared_dir / "weights" / f"{name.replace('_', '')}.pth"
+        elif name in NETWORKS:
             checkpoint = Golden(shared_dir / "goldens", name).save(folder / "model.pth")
+        else:
+            checkpoint = save_seeded(name, folder / "model.pth")
         export_bundle(checkpoint, folder / "bundle", model=name)
         (folder / "model.pth").unlink(missing_ok=True)
         return folder / "bundle"
@@ -66,14 +72,10 @@ def exported(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict of the `placeholder` network with seeded random weights, 1.6 MB. Not to be changed."""
-    torch = pytest.importorskip("torch", reason="needs the export extra")
-    from siamtrt.models.presets import get_preset
+    pytest.importorskip("torch", reason="needs the export extra")
+    from siamtrt.models.seeded import save_seeded
 
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.save(get_preset("placeholder").build().state_dict(), path)
-    return path
+    return save_seeded("placeholder", tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
 
 
 @pytest.fixture(scope="session")

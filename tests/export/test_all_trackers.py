@@ -20,7 +20,11 @@ TRACKERS = {
     "siamrpn_alex_dwxcorr": EVERY_TARGET, "siamrpn_mobilev2_l234_dwxcorr": EVERY_TARGET,
     "siamrpn_r50_l234_dwxcorr": EVERY_TARGET, "siamrpn_r18_l234_dwxcorr": COMMON_TARGETS,
     "siamrpn_r34_l234_dwxcorr": COMMON_TARGETS, "siamrpn_alex": COMMON_TARGETS,
-    "dasiamrpn_vot": COMMON_TARGETS, "dasiamrpn_big": COMMON_TARGETS,
+    "dasiamrpn_vot": COMMON_TARGETS, "dasiamrpn_big": COMMON_TARGETS, "dasiamrpn_lt": COMMON_TARGETS,
+    "siamdw_siamrpnres22": COMMON_TARGETS, "siammask_r50_l3": COMMON_TARGETS,
+    "siamfc_alexnet": COMMON_TARGETS, "siamdw_siamfcres22": COMMON_TARGETS, "siamdw_siamfcincep22": COMMON_TARGETS,
+    "siamdw_siamfcnext22": COMMON_TARGETS, "cfnet_conv2": COMMON_TARGETS, "dsiam": COMMON_TARGETS,
+    "rasnet": COMMON_TARGETS, "sa_siam": COMMON_TARGETS, "siam_bm": COMMON_TARGETS, "sint": COMMON_TARGETS,
 }  # fmt: skip
 UPDATES = 4
 
@@ -31,7 +35,8 @@ def test_fp16_engines(exported, tmp_path, name):
     bundle = shutil.copytree(exported(name), tmp_path / "bundle")
     build_engines(bundle, "fp16", TRACKERS[name], "tensorrt_rtx")
     built = load_manifest(bundle).engines
-    assert [(e.graph, e.target) for e in built] == [(g, t) for g in ("template", "search") for t in TRACKERS[name]]
+    graphs = load_manifest(bundle).graphs
+    assert [(e.graph, e.target) for e in built] == [(g, t) for g in graphs for t in TRACKERS[name]]
     for engine in built:
         verified_file(bundle, engine.file, engine.sha256)
     shutil.rmtree(bundle)  # ResNet-50's engines are large

@@ -26,7 +26,16 @@ NETWORKS = {
     "dasiamrpn_vot": "dasiamrpn_vot",
     "dasiamrpn_otb": "dasiamrpn_otb",
     "dasiamrpn_big": "dasiamrpn_big",
+    "siamfc_alexnet": "siamfc_alexnet",
+    "siamdw_siamfcres22": "siamdw_siamfcres22",
+    "siamdw_siamfcincep22": "siamdw_siamfcincep22",
+    "siamdw_siamfcnext22": "siamdw_siamfcnext22",
+    "siamdw_siamrpnres22": "siamdw_siamrpnres22",
+    "siammask_r50_l3": "siammask_r50_l3",
 }
+# The references' names for outputs of other graphs than search. SiamMask's base variant has a test of its own.
+GRAPH_OUTPUTS = {"refine_r12_c12": ("refine", "mask")}
+NOT_COMPUTED = {"template_size", "search_size", "mask_r12_c12"}
 SEED = 7
 LIMIT = 1e-4
 
@@ -57,9 +66,18 @@ class Golden:
         torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in self.weights.items()}, path)
         return path
 
-    def crop(self, size: int, offset: int) -> np.ndarray:
-        """(1, 3, size, size) float32; offset 0 for the template, 1 for the search crop."""
-        return self._recipe.image(size, SEED + offset)
+    def crop(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """(N, 3, size, size) float32: "z", the template's, or "x", the search crop, N times the same."""
+        return np.repeat(self._recipe.image(shape[-1], SEED + (name == "x")), shape[0], axis=0)
+
+    def errors(self, found: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
+        """How far each output of `{graph: {output: array}}` is off, by the reference's name; the worst of a batch."""
+        errors = {}
+        for name in self.outputs.files:
+            if name not in NOT_COMPUTED:
+                graph, output = GRAPH_OUTPUTS.get(name, ("search", name))
+                errors[name] = max(off_by(one[None], self.outputs[name]) for one in found[graph][output])
+        return errors
 
 
 def off_by(actual: np.ndarray, expected: np.ndarray) -> float:
