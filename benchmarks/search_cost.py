@@ -6,7 +6,9 @@ graph: each frame pays for the head's template side anew, and no layer is merged
 Where a network moves a search layer into the template's tensors by algebra (SiamRPN's `loc_adjust`; the 1x1
 convolutions before NanoTrack's pixelwise correlation and SA-Siam's), `network.search` no longer has it, and the naive
 figure here counts the move instead, which costs less: a 1x1 convolution over 8x8 template positions in place of one
-over 16x16 search positions. Likewise SiamMask's mask head is in no search method. So the naive figure is a lower bound.
+over 16x16 search positions. Likewise SiamMask's mask head is in no search method. What the template graph computes
+beyond backbone and neck is taken from the exported graph, whose constants are folded, less backbone and neck as
+written, some of whose layers the export may have composed. So the naive figure is a lower bound.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class SearchCost:
         crops: of one inference, and their side in pixels.
         search, template: of our graphs.
         written: of `network.search` as PyTorch runs it.
-        hoisted: of our template graph, less backbone and neck.
+        hoisted: of our template graph, less backbone and neck as written.
     """
 
     tracker: str
@@ -88,7 +90,7 @@ def search_costs(preset: Preset) -> list[SearchCost]:
         number, _, _, side = call.crops["x"]
         costs.append(SearchCost(
             preset.name, call.graph, (number, side), ours[call.graph], ours["template"],
-            written[call.graph]["Global"], ours["template"] - shared,
+            written[call.graph]["Global"], max(ours["template"] - shared, 0),
         ))  # fmt: skip
     return costs
 

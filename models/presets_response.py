@@ -77,7 +77,7 @@ def _sint(name: str, paper: str) -> Preset:
     decoding = SamplingDecoding(radial=10, angular=10, scales=(0.5**0.5, 1.0, 2**0.5), radius_share=30 / 512)
     return Preset(
         name, paper, lambda: SINT(decoding.boxes), Preprocessing(255, 255, exemplar_size=127), decoding,
-        SamplingTracking(), verified=SEEDED,
+        SamplingTracking(), verified=f"pooling and matching against NumPy; {SEEDED}",
     )  # fmt: skip
 
 

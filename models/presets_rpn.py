@@ -162,7 +162,8 @@ RPN_PRESETS = (
     Preset(  # thresholds of pysot's configuration of that name
         "siamrpn_r50_l234_dwxcorr_lt", SIAMRPNPP, _resnet50_lt, Preprocessing(127, 255), _anchors(25),
         Tracking(0.05, 0.28, 0.22), PaperFigure(21.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
-        verified="seeded weights", strategies=Strategies(search=LongTermSearch((831,), low=0.8, high=0.998)),
+        verified="long-term step against NumPy; seeded weights",
+        strategies=Strategies(search=LongTermSearch((831,), low=0.8, high=0.998)),
     ),
     *(
         Preset(

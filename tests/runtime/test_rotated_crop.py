@@ -53,11 +53,17 @@ def mapped(frame, center, side, size, angle):
     return crop
 
 
+def assert_same_inside(turned, upright):
+    """But for the outermost pixels, where an enlarged upright crop sees its own edge instead of the frame beyond."""
+    inside = np.s_[1:-1, 1:-1]
+    np.testing.assert_allclose(turned[inside], upright[inside].astype(int), atol=2)
+
+
 @pytest.mark.parametrize("center", CENTERS)
 @pytest.mark.parametrize(("side", "size"), SIZES)
 def test_without_an_angle_it_is_the_upright_crop(frame, center, side, size):
     upright = subwindow(frame, center, side, size, FILL)
-    np.testing.assert_allclose(rotated_subwindow(frame, center, side, size, FILL, 0.0), upright.astype(int), atol=2)
+    assert_same_inside(rotated_subwindow(frame, center, side, size, FILL, 0.0), upright)
 
 
 @pytest.mark.parametrize("angle", [0.3, -1.1, 2.5])
@@ -73,7 +79,7 @@ def test_pixels_outside_the_frame_have_the_fill_colour(frame):
     center, angle = (2.5, 1.5), math.pi / 4
     found = rotated_subwindow(frame, center, 61, 61, FILL, angle)
     expected = mapped(frame, center, 61, 61, angle)
-    edge = cv2.dilate((np.abs(expected - FILL).max(2) > 0).astype(np.uint8), np.ones((3, 3))) > 0
+    edge = cv2.dilate((np.abs(expected - FILL).max(2) > 1e-6).astype(np.uint8), np.ones((3, 3))) > 0
     assert 0.2 < edge.mean() < 0.4
     assert (found[~edge] == FILL).all()
     # at the frame's edge the colour falls to the fill within a pixel, where 1/32 of a pixel is 8 levels
@@ -114,7 +120,7 @@ def test_a_frame_turned_about_the_target_and_cut_upright_is_the_turned_crop(fram
     turned_back = cv2.getRotationMatrix2D(center, math.degrees(angle), 1.0)
     whole = cv2.warpAffine(frame, turned_back, (200, 160), borderValue=FILL)
     upright = subwindow(whole, center, side, size, FILL)
-    np.testing.assert_allclose(rotated_subwindow(frame, center, side, size, FILL, angle), upright.astype(int), atol=3)
+    assert_same_inside(rotated_subwindow(frame, center, side, size, FILL, angle), upright)
 
 
 def test_frame_is_not_changed(frame):
