@@ -26,6 +26,7 @@ from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
 from siamtrt.export.macs import graph_macs
 from siamtrt.export.onnx_export import Branch, export_graphs
 from siamtrt.manifest import GRAPHS
+from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.preset import Preset
 from siamtrt.models.presets import PRESETS, get_preset
 
@@ -83,7 +84,7 @@ def search_costs(preset: Preset) -> list[SearchCost]:
     network = preset.build().eval()
     calls = [call for call in graph_calls(network, preset) if call.method in GRAPHS]
     ours = {name: graph_macs(graph.model) for name, graph in export_graphs(network, preset).items()}
-    written = _written_macs(Branch(network.to("meta"), ""), calls)
+    written = _written_macs(network.to("meta"), calls)
     costs = []
     for call in calls[1:]:
         shared = _shared_macs(written["template"], written[call.graph])
@@ -95,19 +96,18 @@ def search_costs(preset: Preset) -> list[SearchCost]:
     return costs
 
 
-def _written_macs(branch: Branch, calls: list[Call]) -> dict[str, Counts]:
+def _written_macs(network: SiameseNetwork, calls: list[Call]) -> dict[str, Counts]:
     """`{graph: {module: multiply-accumulates}}` of a network on the meta device, as it is before the export."""
     counts: dict[str, Counts] = {}
 
     def count(call: Call, feeds: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        branch.method = call.method
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            outputs = branch(*feeds.values())
+            outputs = Branch(network, call.method)(*feeds.values())
         flops = counter.get_flop_counts()
         counts[call.graph] = {name: sum(by_operator.values()) // 2 for name, by_operator in flops.items()}
         return outputs
 
-    examples = {name: value.to("meta") for name, value in example_inputs(branch.network).items()}
+    examples = {name: value.to("meta") for name, value in example_inputs(network).items()}
     run_calls(calls, examples, lambda _, shape: torch.empty(shape, device="meta"), count)
     return counts
 

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from siamtrt.tracking import (
+    BlendedTemplate,
     Constants,
     Decoding,
+    DistractorAware,
+    LongTermSearch,
     Preprocessing,
     Proposals,
     ResponseDecoding,
@@ -83,8 +86,7 @@ def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants
     if not isinstance(tracking, CONSTANTS[decoding.kind]):
         raise ValueError(f"tracking holds other constants than {decoding.kind} decoding needs")
     require_numbers("tracking and context_amount", 0.0, *numbers_of((tracking, crop)))
-    signed = dataclasses.replace(strategies, mask=None)
-    require_numbers("strategies", 0.0, *(numbers_of(signed) or (0.0,)))
+    _require_strategies(strategies)
     sides = [crop.template_size, crop.search_size, crop.scale_size, tracking.min_side, *strategies.search_sizes]
     require_numbers("crop sizes and min_side", 1e-6, *sides)
     positive = dataclasses.replace(decoding, angles_rad=()) if isinstance(decoding, ResponseDecoding) else decoding
@@ -94,6 +96,24 @@ def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants
         raise ValueError("window_influence must be below 1: at 1 the window alone would choose")
     if isinstance(decoding, ResponseDecoding) and 1.0 not in decoding.scales:
         raise ValueError("scales must hold 1, the unchanged one")
+
+
+def _require_strategies(strategies: Strategies) -> None:
+    search, template, mask = strategies.search, strategies.template, strategies.mask
+    without_mask = dataclasses.replace(strategies, mask=None)  # what lies outside a mask may be negative
+    require_numbers("strategies", 0.0, *(numbers_of(without_mask) or (0.0,)))
+    if search:
+        require_numbers("the sizes of the search", 1, *search.sizes)
+    if isinstance(search, LongTermSearch) and not search.low <= search.high <= 1:
+        raise ValueError("a long-term search needs low <= high <= 1")
+    if isinstance(template, BlendedTemplate) and max(template.first_share, template.rate) > 1:
+        raise ValueError("first_share and rate of a blended template are shares, at most 1")
+    if isinstance(template, DistractorAware):
+        require_numbers("top_k of the distractor-aware template", 1, template.top_k)
+    if mask:
+        outside = dataclasses.replace(mask, outside=0.0)
+        require_numbers("mask", 0.0, *numbers_of(outside), abs(mask.outside))
+        require_numbers("the mask's sizes and stride", 1, mask.mask_size, mask.template_size, mask.stride)
 
 
 def _require_inputs(graph: Graph, batch: int, side: int, extra: Mapping[str, Shape]) -> None:

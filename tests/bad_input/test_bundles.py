@@ -69,7 +69,7 @@ def test_file_linked_from_outside(refused, bundle, tmp_path):
         Tracker.load(bundle, "onnxruntime")
 
 
-@pytest.mark.parametrize("version", [2, 0, None, "1"])
+@pytest.mark.parametrize("version", [3, 1, 0, None, "2"])
 def test_another_schema(fails, edit_manifest, version):
     message = fails("info", edit_manifest(put("schema_version", version)))
     assert f"schema_version {version!r} in" in message
@@ -94,6 +94,7 @@ def test_path_that_leaves_the_bundle(fails, edit_manifest, name):
     assert "leaves the bundle" in message
 
 
+LONG_TERM = {"sizes": [831], "low": 0.8, "high": 0.998, "window_influence": 0.001, "kind": "long_term"}
 BAD_VALUES = {
     "no graphs": put("graphs", {}),
     "graphs a list": put("graphs", []),
@@ -114,7 +115,7 @@ BAD_VALUES = {
     "window_influence negative": put("tracking", "window_influence", -0.1),
     "min_side zero": put("tracking", "min_side", 0.0),
     "context_amount NaN": put("preprocessing", "context_amount", NAN),
-    "channel order": put("preprocessing", "channel_order", "rgb"),
+    "channel order": put("preprocessing", "channel_order", "gbr"),
     "search_size negative": put("preprocessing", "search_size", -287),
     "search_size of a terabyte": put("preprocessing", "search_size", 1 << 20),
     "parity empty": put("parity", {}),
@@ -126,6 +127,21 @@ BAD_VALUES = {
     "shape negative": put("graphs", "template", "inputs", [{"name": "z", "shape": [-1, 3, 127, 127]}]),
     "shape of texts": put("graphs", "template", "inputs", [{"name": "z", "shape": ["1", "3", "127", "127"]}]),
     "engines a dict": put("engines", {"file": "x"}),
+    "constants of another decoding": put("tracking", {"scale_penalty": 0.9, "window_influence": 0.2, "scale_lr": 0.5}),
+    "constants of nothing": put("tracking", {}),
+    "strategy unknown": put("strategies", "hope", {}),
+    "wide search without a graph": put("strategies", "search", LONG_TERM),
+    "wide search of no size": put("strategies", "search", {**LONG_TERM, "sizes": []}),
+    "wide search of a negative size": put("strategies", "search", {**LONG_TERM, "sizes": [-831]}),
+    "wide search that returns too early": put("strategies", "search", {**LONG_TERM, "low": 0.999}),
+    "wide search threshold NaN": put("strategies", "search", {**LONG_TERM, "low": NAN}),
+    "window alone while lost": put("strategies", "search", {**LONG_TERM, "window_influence": 1.0}),
+    "mask without a graph": put("strategies", "mask", {"threshold": 0.3}),
+    "mask threshold NaN": put("strategies", "mask", {"threshold": NAN}),
+    "update without a graph": put("strategies", "template", {"kind": "transform"}),
+    "blend of more than all": put("strategies", "template", {"first_share": 1.5, "rate": 0.1, "kind": "blended"}),
+    "spatial mask without an input": put("strategies", "spatial_mask", {"threshold": 1.5, "side": 6}),
+    "a graph nothing runs": lambda manifest: manifest["graphs"].update(refine=manifest["graphs"]["search"]),
 }
 
 

@@ -192,7 +192,9 @@ def test_only_the_top_proposals_are_considered(top_k, expected):
     assert decoder(top_k=top_k, weight=1.0).decode(STATE, maps, FRAME).position_rc == positions[expected]
 
 
-@pytest.mark.parametrize(("threshold", "nms_iou", "limit"), [(0.5, 0.3, 2), (0.5, 0.05, 50), (0.9, 0.6, 50), (0.2, 0.3, 1)])
+@pytest.mark.parametrize(
+    ("threshold", "nms_iou", "limit"), [(0.5, 0.3, 2), (0.5, 0.05, 50), (0.9, 0.6, 50), (0.2, 0.3, 1)]
+)
 def test_distractors_are_what_suppression_leaves(threshold, nms_iou, limit):
     found = decoder(threshold=threshold, nms_iou=nms_iou, limit=limit)
     counts = set()

@@ -123,8 +123,9 @@ def test_radius_ends_where_the_largest_candidate_leaves_the_crop():
     small = TargetState((500.0, 400.0), (12.0, 12.0), first_wh=(12.0, 12.0))
     assert farthest(small, FRAME) == pytest.approx(15, abs=1e-4)
     boxes = decoder().inputs(small, FRAME)["boxes"]
-    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], np.repeat([6, 12, 18], 9)[:, None] * 255 / 48 * [1, 1])
-    assert boxes[18:].min() == pytest.approx(0, abs=0.51)  # the crop's first pixel has its centre at 0
+    sides = np.repeat([6, 12, 18], 9)[:, None] * [1, 1] * 255 / 48
+    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], sides, atol=0.51)  # the crop's edge is at -0.5, clipped to 0
+    assert boxes[18:].min() == 0
 
 
 def test_a_shrunk_target_has_a_smaller_crop():
@@ -174,4 +175,6 @@ def test_decode_is_pure():
     assert sampler.decode(STATE, similarity(SMALL, 20), (640, 480)) != new
     assert sampler.decode(STATE, maps, FRAME) == new
     np.testing.assert_array_equal(maps["similarity"], before)
-    assert STATE == TargetState((500.0, 400.0), (40.0, 60.0), first_wh=(40.0, 60.0))
+    inputs = sampler.inputs(STATE, FRAME)["boxes"]
+    sampler.inputs(new, (640, 480))
+    np.testing.assert_array_equal(sampler.inputs(STATE, FRAME)["boxes"], inputs)

@@ -220,7 +220,8 @@ class LongTermStep:
         y = (row - side // 2) * self.stride + offsets[(1, *best)] * self.sides[anchor][1]
         center = center[0] + x / zoom, center[1] + y / zoom
         grown = width[best] / zoom, height[best] / zoom
-        return center, [old * (1 - rate) + new * rate for old, new in zip(size, grown, strict=True)], score[best], next_lost
+        size = [old * (1 - rate) + new * rate for old, new in zip(size, grown, strict=True)]
+        return center, size, score[best], next_lost
 
     @staticmethod
     def padded(width, height):
@@ -296,8 +297,7 @@ FRAME = np.zeros((480, 640, 3), np.uint8)
 
 def test_tracker_climbs_the_ladder_and_returns():
     tracker, sessions, log = scripted(PRESETS["dasiamrpn_lt"])
-    tracker.init(FRAME, (300, 200, 32, 32))  # 64 frame pixels in 127 crop pixels
-    step = 8 * 64 / 127
+    tracker.init(FRAME, (300, 200, 32, 32))
     script = [
         (0.99, 271, 1, "tracked"), (0.5, 271, 0, "lost"), (0.1, 439, 0, "lost"), (0.5, 607, 0, "lost"),
         (0.5, 775, 0, "lost"), (0.9, 775, 1, "tracked"), (float("nan"), 775, 0, "invalid"), (0.9, 775, 1, "tracked"),
@@ -312,7 +312,8 @@ def test_tracker_climbs_the_ladder_and_returns():
         assert log[-1] == ("search" if size == 271 else f"search_{size}", size)
         assert (result.status, result.ok) == (status, status == "tracked")
         moved = tracker.state.center_xy[0] - before.center_xy[0]
-        assert moved == pytest.approx(moves * step, rel=0.02, abs=1e-9)
+        step = 8 * 2 * before.size_wh[0] / 127  # a square of twice the target's side makes 127 crop pixels
+        assert moved == pytest.approx(moves * step, rel=1e-5, abs=1e-9)
         assert moves or tracker.state.size_wh == before.size_wh
     assert len(log) == len(script)
 
