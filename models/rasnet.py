@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from siamtrt.models.network import SiameseNetwork
-from siamtrt.models.xcorr import shared_xcorr
+from siamtrt.models.siamfc import SiamFC
 
 
 class ResidualAttention(nn.Module):
@@ -43,7 +42,7 @@ class ChannelAttention(nn.Module):
         return self.fc(z.mean((2, 3)))[:, :, None, None]
 
 
-class RASNet(SiameseNetwork):
+class RASNet(SiamFC):
     """SiamFC with the weighted cross-correlation WXCorr, whose weights depend on the template alone.
 
     Response at u: sum over positions p and channels c of gamma[p, c] z[p, c] x[u + p, c], where
@@ -61,24 +60,16 @@ class RASNet(SiameseNetwork):
         scale: of the response; folded into the kernel.
     """
 
-    outputs = ("response",)
-
     def __init__(
         self, backbone: nn.Module, channels: int = 256, side: int = 6, reduction: int = 4, scale: float = 0.001
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, scale)
         self.general_att = nn.Parameter(torch.ones(1, 1, side, side))
         self.res_att = ResidualAttention(channels)
         self.channel_att = ChannelAttention(channels, reduction)
-        self.scale = scale
 
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
         """(1, 3, T, T) template crop -> (1, C, t, t) kernel, weighted."""
         features = self.backbone(z)[-1]
         dual = self.general_att + self.res_att(features)
         return (features * dual * self.channel_att(features) * self.scale,)
-
-    def search(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, S, S) search crops, one a scale, and the kernel -> (N, 1, R, R) response."""
-        return (shared_xcorr(self.backbone(x)[-1], kernel),)
