@@ -7,6 +7,7 @@ be cut off. Layout and names are those of researchmm/SiamDW.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -29,23 +30,25 @@ class Bottleneck(nn.Module):
 
     Args:
         c_in: channels of the input.
-        inner: of the 3x3 convolution.
+        inner: of the 3x3 convolution's input.
         c_out: of the output.
+        widening: times `inner`, of the 3x3 convolution's output.
         groups: of the 3x3 convolution.
         names: of the three convolutions.
     """
 
     def __init__(
         self, c_in: int, inner: int, c_out: int, groups: int = 1,
-        names: tuple[str, str, str] = ("conv1", "conv2", "conv3"),
+        names: tuple[str, str, str] = ("conv1", "conv2", "conv3"), widening: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        middle = nn.Conv2d(inner, inner, 3, groups=groups, bias=False)
-        convs = (_conv1x1(c_in, inner), middle, _conv1x1(inner, c_out))
+        widened = widening * inner
+        middle = nn.Conv2d(inner, widened, 3, groups=groups, bias=False)
+        convs = (_conv1x1(c_in, inner), middle, _conv1x1(widened, c_out))
         for name, conv in zip(names, convs, strict=True):
             self.add_module(name, conv)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.bn2 = nn.BatchNorm2d(inner)
+        self.bn2 = nn.BatchNorm2d(widened)
         self.bn3 = nn.BatchNorm2d(c_out)
         self.relu = nn.ReLU()
         self.names = names
@@ -61,8 +64,8 @@ class Bottleneck(nn.Module):
 class CIRUnit(Bottleneck):
     """The bottleneck around a cropped shortcut, projected where the channels change; inner width C_out / 4."""
 
-    def __init__(self, c_in: int, c_out: int, activation: nn.Module) -> None:
-        super().__init__(c_in, c_out // 4, c_out)
+    def __init__(self, c_in: int, c_out: int, activation: nn.Module, widening: int = 1) -> None:
+        super().__init__(c_in, c_out // 4, c_out, widening=widening)
         self.downsample: nn.Module = nn.Identity()
         if c_in != c_out:
             self.downsample = nn.Sequential(_conv1x1(c_in, c_out), nn.BatchNorm2d(c_out))
@@ -155,10 +158,15 @@ class CIRBackbone(nn.Module):
 
 
 class CIResNet22(CIRBackbone):
-    """512 channels. Its stem's cropping leaves out the outermost pixel on each side."""
+    """512 channels. Its stem's cropping leaves out the outermost pixel on each side.
 
-    def __init__(self) -> None:
-        super().__init__(CIRUnit, 512, nn.Conv2d(3, 64, 7, 2, bias=False), pool=2)
+    Args:
+        widening: of the 3x3 convolutions' output; 2 is the authors' later CIResNet-22W.
+    """
+
+    def __init__(self, widening: int = 1) -> None:
+        unit = functools.partial(CIRUnit, widening=widening)
+        super().__init__(unit, 512, nn.Conv2d(3, 64, 7, 2, bias=False), pool=2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See `CIRBackbone.forward`. Padding by 3 and cropping 2 at stride 2 begins at pixel 2 * 2 - 3 = 1."""

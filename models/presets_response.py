@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
+
+from torch import nn
 
 from siamtrt.manifest import PaperFigure
 from siamtrt.models.alexnet import GroupedAlexNet
@@ -56,13 +60,15 @@ def _siamfc_preset(name: str, scales: tuple[float, ...], scale_lr: float) -> Pre
     )  # fmt: skip
 
 
-def _siamdw(name: str, backbone: type[CIResNet22 | CIResInception22 | CIResNeXt22], names: Names, step: float,
-            constants: ResponseTracking) -> Preset:  # fmt: skip
-    """SiamDW in SiamFC's form, with its authors' constants for VOT2017."""
+def _siamdw(
+    name: str, backbone: Callable[[], nn.Module], names: Names, step: float, constants: ResponseTracking,
+    verified: str = "outputs of researchmm/SiamDW on seeded weights",
+) -> Preset:  # fmt: skip
+    """SiamDW in SiamFC's form, with its authors' constants for VOT2017, and for 22W their code's defaults."""
     return Preset(
         f"siamdw_siamfc{name}", SIAMDW, lambda: SiamFC(backbone(), scale=0.1), Preprocessing(127, 255),
         ResponseDecoding(17, 8, _scales(step)), constants,
-        verified="outputs of researchmm/SiamDW on seeded weights", author_names=names,
+        verified=verified, author_names=names,
     )  # fmt: skip
 
 
@@ -140,6 +146,11 @@ RESPONSE_PRESETS = (
     _siamfc_preset("siamfc_alexnet", _scales(1.0375), scale_lr=0.59),
     _siamfc_preset("siamfc_alexnet_5s", _scales(1.025, 5), scale_lr=0.35),
     _siamdw("res22", CIResNet22, SIAMDW_NAMES, 1.1466, ResponseTracking(0.9994, 0.3242, 0.2061)),
+    _siamdw(
+        "res22w", functools.partial(CIResNet22, widening=2), SIAMDW_NAMES, 1.0375,
+        ResponseTracking(0.9745, 0.350, 0.590),
+        verified=f"backbone beside researchmm/SiamDW's, once by hand; {SEEDED}",
+    ),
     _siamdw("incep22", CIResInception22, SIAMDW_NAMES, 1.1679, ResponseTracking(0.9285, 0.2566, 0.6782)),
     _siamdw("next22", CIResNeXt22, NEXT_NAMES, 1.1531, ResponseTracking(0.9489, 0.2581, 0.5706)),
     _cfnet(1, 62, 1.0355, ResponseTracking(0.9825, 0.2375, 0.7), template_lr=0.0058, fps=83.0),

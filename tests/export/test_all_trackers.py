@@ -23,7 +23,8 @@ TRACKERS = {
     "dasiamrpn_vot": COMMON_TARGETS, "dasiamrpn_big": COMMON_TARGETS, "dasiamrpn_lt": COMMON_TARGETS,
     "siamdw_siamrpnres22": COMMON_TARGETS, "siammask_r50_l3": COMMON_TARGETS,
     "siamfc_alexnet": COMMON_TARGETS, "siamdw_siamfcres22": COMMON_TARGETS, "siamdw_siamfcincep22": COMMON_TARGETS,
-    "siamdw_siamfcnext22": COMMON_TARGETS, "cfnet_conv2": COMMON_TARGETS, "dsiam": COMMON_TARGETS,
+    "siamdw_siamfcnext22": COMMON_TARGETS, "siamdw_siamfcres22w": COMMON_TARGETS,
+    "cfnet_conv2": COMMON_TARGETS, "dsiam": COMMON_TARGETS,
     "rasnet": COMMON_TARGETS, "sa_siam": COMMON_TARGETS, "siam_bm": COMMON_TARGETS, "sint": COMMON_TARGETS,
 }  # fmt: skip
 UPDATES = 4

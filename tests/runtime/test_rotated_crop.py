@@ -146,6 +146,6 @@ def test_buffer_holds_upright_and_turned_crops_in_its_channel_order(frame, order
         np.testing.assert_allclose(crop, expected, atol=2)
 
 
-def test_buffer_of_one_crop_is_cut_at_its_first_place(frame):
-    found = CropBuffer(33, channel_order="rgb").cut(frame, (2.5, 1.5), 60, FILL)
+def test_a_crop_without_an_index_is_the_first(frame):
+    found = CropBuffer(33, 2, "rgb").cut(frame, (2.5, 1.5), 60, FILL)
     np.testing.assert_array_equal(found[0, ::-1].transpose(1, 2, 0), subwindow(frame, (2.5, 1.5), 60, 33, FILL))

@@ -124,15 +124,17 @@ def test_radius_ends_where_the_largest_candidate_leaves_the_crop():
     assert farthest(small, FRAME) == pytest.approx(15, abs=1e-4)
     boxes = decoder().inputs(small, FRAME)["boxes"]
     sides = np.repeat([6, 12, 18], 9)[:, None] * [1, 1] * 255 / 48
-    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], sides, atol=0.51)  # the crop's edge is at -0.5, clipped to 0
+    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], sides, atol=0.51)  # the crop's edge, at -0.5, is cut off
     assert boxes[18:].min() == 0
 
 
 def test_a_shrunk_target_has_a_smaller_crop():
-    """Half as large, 6 x 6, its crop has 24 pixels, and 3 are left beside one of 18."""
+    """Half as large, 6 x 6, its crop has 24 pixels, and 3 are left beside one of 18; one of 8 pixels has none left."""
     shrunk = TargetState((500.0, 400.0), (6.0, 6.0), first_wh=(12.0, 12.0))
     assert decoder().views(shrunk)[0].side == 24
     assert farthest(shrunk, FRAME) == pytest.approx(3, abs=1e-4)
+    tiny = TargetState((500.0, 400.0), (2.0, 2.0), first_wh=(12.0, 12.0))
+    assert farthest(tiny, FRAME) == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
