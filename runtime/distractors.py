@@ -62,18 +62,25 @@ class DistractorAwareDecoder(ProposalDecoder):
     ) -> tuple[BoxXywh, ...]:
         """Boxes in the frame of what scores above the threshold and is not the target, best first."""
         scores = 1 / proposals.inverse_score
-        order = np.argsort(-scores)[:CONSIDERED]
+        count = min(CONSIDERED, len(scores))
+        top = np.argpartition(scores, -count)[-count:]
+        order = top[np.argsort(-scores[top])]
         likely = [best, *(int(index) for index in order if scores[index] > self.policy.threshold and index != best)]
-        boxes = [self._box(state, proposals, index, frame_size) for index in likely]
+        boxes = [self._box(state, proposals, index) for index in likely]
         weights = [2.0, *(float(scores[index]) for index in likely[1:])]  # the target first, whatever its score
         kept = cv2.dnn.NMSBoxes(boxes, weights, 0.0, self.policy.nms_iou)
-        return tuple(boxes[index] for index in list(kept)[1 : 1 + self.policy.limit])
+        return tuple(self._clipped(boxes[index], frame_size) for index in list(kept)[1 : 1 + self.policy.limit])
 
-    def _box(self, state: TargetState, proposals: Proposed, index: int, frame_size: tuple[int, int]) -> BoxXywh:
-        """A proposal, clipped as the target is: a template is cut there."""
+    def _box(self, state: TargetState, proposals: Proposed, index: int) -> BoxXywh:
         dx, dy, width, height = self.box_offset(proposals, index)
-        (cx, cy), min_side = state.center_xy, self.tracking.min_side
-        (cx, cy), (width, height) = clipped((cx + dx, cy + dy), (width, height), frame_size, min_side)
+        cx, cy = state.center_xy
+        return cx + dx - width / 2, cy + dy - height / 2, width, height
+
+    def _clipped(self, box_xywh: BoxXywh, frame_size: tuple[int, int]) -> BoxXywh:
+        """As the target's box is clipped: a template is cut there, and memory for its crop is finite."""
+        x, y, width, height = box_xywh
+        center = x + width / 2, y + height / 2
+        (cx, cy), (width, height) = clipped(center, (width, height), frame_size, self.tracking.min_side)
         return cx - width / 2, cy - height / 2, width, height
 
 

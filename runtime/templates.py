@@ -48,8 +48,10 @@ class TemplateBranch:
 
     def cut(self, frame: np.ndarray, state: TargetState, fill: Fill) -> np.ndarray:
         """The (1, 3, T, T) crop around a target; valid until the next call."""
-        side = max(1, round(crop_side(state, self._crop, self._crop.template_size)))
-        return self._buffer.cut(frame, state.center_xy, side, fill, angle_rad=state.angle_rad)
+        return self._buffer.cut(frame, state.center_xy, self._side(state), fill, angle_rad=state.angle_rad)
+
+    def _side(self, state: TargetState) -> int:
+        return max(1, round(crop_side(state, self._crop, self._crop.template_size)))
 
     def run(self, frame: np.ndarray, state: TargetState, fill: Fill) -> dict[str, np.ndarray]:
         """The template's tensors of a target; they belong to the caller."""
@@ -59,11 +61,10 @@ class TemplateBranch:
     def _inputs(self, state: TargetState) -> dict[str, np.ndarray]:
         mask = self._strategies.spatial_mask
         if mask:
-            return {"mask": aspect_mask(state.size_wh, mask.threshold, mask.side)}
+            return {"mask": aspect_mask(state.first_wh or state.size_wh, mask.threshold, mask.side)}
         if self._takes_box:
             box = np.array([(0.0, 0.0, *state.size_wh)], np.float32)
-            size = self._crop.template_size
-            return {"box": crop_boxes(box, (0.0, 0.0), crop_side(state, self._crop, size), size)}
+            return {"box": crop_boxes(box, (0.0, 0.0), self._side(state), self._crop.template_size)}
         return {}
 
 
@@ -113,7 +114,7 @@ class Transformed:
         side = max(1, round(crop_side(state, self._crop, self._crop.search_size)))
         crops = {
             "z": self._branch.cut(frame, state, target.fill),
-            "x": self._buffer.cut(frame, state.center_xy, side, target.fill),
+            "x": self._buffer.cut(frame, state.center_xy, side, target.fill, angle_rad=state.angle_rad),
         }
         known = {**target.kernels, **state.memory, **crops}
         updated = self._session.run({tensor.name: known[tensor.name] for tensor in self._session.inputs})

@@ -64,6 +64,7 @@ def require_usable(
     if set(graphs) != wanted:
         raise ValueError(f"graphs are {', '.join(sorted(graphs))}, not {', '.join(sorted(wanted))}")
     template, mask = graphs["template"], strategies.mask
+    _require_template_policy(graphs, strategies)
     if mask and (mask.template_size, mask.search_size) != (crop.template_size, crop.search_size):
         raise ValueError("the mask's crop sizes must be those of the preprocessing")
     _require_inputs(template, 1, crop.template_size, _template_inputs(decoding, strategies))
@@ -114,6 +115,22 @@ def _require_strategies(strategies: Strategies) -> None:
         outside = dataclasses.replace(mask, outside=0.0)
         require_numbers("mask", 0.0, *numbers_of(outside), abs(mask.outside))
         require_numbers("the mask's sizes and stride", 1, mask.mask_size, mask.template_size, mask.stride)
+
+
+def _require_template_policy(graphs: Mapping[str, Graph], strategies: Strategies) -> None:
+    """The tensors that the policy replaces exist, and so does what it makes them of."""
+    policy, template = strategies.template, {tensor.name: tensor.shape for tensor in graphs["template"].outputs}
+    if isinstance(policy, DistractorAware):
+        names = [tensor.name for tensor in graphs["search"].outputs]
+        replaced = template.get(policy.kernel)
+        if replaced is None or replaced != template.get(policy.similarity) or "distractor" not in names:
+            raise ValueError("a distractor-aware template needs two kernels of one shape and the output distractor")
+    if isinstance(policy, TransformUpdate):
+        update = graphs["update"]
+        outputs = {tensor.name.removeprefix("updated_"): tensor.shape for tensor in update.outputs}
+        inputs = {tensor.name: tensor.shape for tensor in update.inputs if tensor.name not in ("z", "x")}
+        if not outputs.items() <= template.items() or not inputs.items() <= template.items():
+            raise ValueError("the update graph must make template tensors of crops and template tensors")
 
 
 def _require_inputs(graph: Graph, batch: int, side: int, extra: Mapping[str, Shape]) -> None:

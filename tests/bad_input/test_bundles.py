@@ -95,6 +95,10 @@ def test_path_that_leaves_the_bundle(fails, edit_manifest, name):
 
 
 LONG_TERM = {"sizes": [831], "low": 0.8, "high": 0.998, "window_influence": 0.001, "kind": "long_term"}
+DISTRACTORS = {
+    "kernel": "kernel2", "similarity": "kernel0", "threshold": 0.5, "nms_iou": 0.3, "top_k": 20, "limit": 2,
+    "weight": 0.5, "kind": "distractor_aware",
+}  # fmt: skip
 BAD_VALUES = {
     "no graphs": put("graphs", {}),
     "graphs a list": put("graphs", []),
@@ -139,6 +143,7 @@ BAD_VALUES = {
     "mask without a graph": put("strategies", "mask", {"threshold": 0.3}),
     "mask threshold NaN": put("strategies", "mask", {"threshold": NAN}),
     "update without a graph": put("strategies", "template", {"kind": "transform"}),
+    "distractors without their kernel": put("strategies", "template", DISTRACTORS),
     "blend of more than all": put("strategies", "template", {"first_share": 1.5, "rate": 0.1, "kind": "blended"}),
     "spatial mask without an input": put("strategies", "spatial_mask", {"threshold": 1.5, "side": 6}),
     "a graph nothing runs": lambda manifest: manifest["graphs"].update(refine=manifest["graphs"]["search"]),

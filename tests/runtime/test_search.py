@@ -93,7 +93,9 @@ def test_other_policies_begin_with_the_ordinary_crop(policy):
 
 
 LADDER = LongTermSearch((439, 607, 775), low=0.8, high=0.95)
-OLD = TargetState((50.0, 60.0), (20.0, 30.0), score=0.7, memory={"kernel2": np.ones(1)})
+OLD = TargetState(
+    (50.0, 60.0), (20.0, 30.0), score=0.7, distractors=((5.0, 6.0, 7.0, 8.0),), memory={"kernel2": np.ones(1)}
+)
 
 
 def found(score, search, status="tracked"):
