@@ -27,7 +27,7 @@ from siamtrt.tracking import (
 
 # A 16-pixel square target has a context of 32 pixels, so that crops are pieces of the frame as they are.
 TEMPLATE, SEARCH, SIDE = 32, 64, 5
-KERNELS = {"kernel0": (1, 3), "kernel1": (1, 3)}
+KERNELS = {"kernel0": (1, 3), "kernel1": (1, 2), "kernel2": (1, 3)}
 FILL = (7, 8, 9)
 FRAMES = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), dtype=np.uint8)
 RESPONSES = {
@@ -38,7 +38,7 @@ PROPOSALS = {
     "decoding": AnchorDecoding(SIDE, 8, (1.0,), (8.0,)), "tracking": Tracking(0.0, 0.2, 0.5),
     "outputs": {"cls": (1, 2, SIDE, SIDE), "loc": (1, 4, SIDE, SIDE), "distractor": (1, 2, SIDE, SIDE)},
 }  # fmt: skip
-AWARE = DistractorAware("kernel1", "kernel0", threshold=0.5, nms_iou=0.3, top_k=3, limit=2, weight=0.5)
+AWARE = DistractorAware("kernel2", "kernel0", threshold=0.5, nms_iou=0.3, top_k=3, limit=2, weight=0.5)
 
 
 def graph(name, inputs, outputs):
@@ -86,7 +86,7 @@ class Recording:
 def means(name, feeds):
     """Template tensors made of the crop: its channels' means, or its first two pixels' sums."""
     z = feeds["z"][0]
-    return z.mean(axis=(1, 2)) if name == "kernel0" else z[:, 0, :2].sum(axis=0)
+    return z[:, 0, :2].sum(axis=0) if name == "kernel1" else z.mean(axis=(1, 2))
 
 
 def piece(frame, center_xy, size, order="bgr"):
@@ -322,10 +322,10 @@ def test_distractors_kernel_is_the_mean_of_their_own(count):
     crops = [piece(FRAMES[0], (x + 8, y + 8), TEMPLATE) for x, y in corners]
     for fed, crop in zip(session.fed, crops, strict=True):
         np.testing.assert_array_equal(fed["z"], crop)
-    assert list(new.memory) == ["kernel1"]
+    assert list(new.memory) == ["kernel2"]
     expected = np.mean([crop.mean(axis=(0, 2, 3)) for crop in crops], axis=0)
-    np.testing.assert_allclose(new.memory["kernel1"], [expected], rtol=1e-5)
-    assert new.memory["kernel1"].dtype == np.float32
+    np.testing.assert_allclose(new.memory["kernel2"], [expected], rtol=1e-5)
+    assert new.memory["kernel2"].dtype == np.float32
     assert dataclasses.replace(new, memory={}) == state
 
 
@@ -339,7 +339,7 @@ def test_each_distractor_is_cut_at_its_own_size():
 
 def test_without_distractors_nothing_is_remembered():
     _, session, policy = aware()
-    state = state_at(100, 80, memory={"kernel1": np.ones((1, 3), np.float32)})
+    state = state_at(100, 80, memory={"kernel2": np.ones((1, 3), np.float32)})
     assert policy.next(FRAMES[0], state, target_of({})).memory == {}
-    assert list(state.memory) == ["kernel1"]
+    assert list(state.memory) == ["kernel2"]
     assert session.fed == []
