@@ -20,10 +20,11 @@ from siamtrt.runtime.tracker import StageTimes, Tracker
 
 WARM_UP = 20
 PERCENTILES = (50, 90, 99)
+EXTRA = "mask, template update"
 STAGES = {
-    "crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "extra_ms": "mask, template update",
-    "total_ms": "whole update",
+    "crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "extra_ms": EXTRA, "total_ms": "whole update",
 }  # fmt: skip
+NOTHING_MS = 0.01  # a tracker without mask or template update takes less for neither
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ def _report(
     tracker: Tracker, source: str, frame_size: tuple[int, int], warm_up: int, measured: list[StageTimes], bundle: Path
 ) -> BenchReport:
     samples = np.array(measured)
+    columns = {label: samples[:, StageTimes._fields.index(field)] for field, label in STAGES.items()}
     stages = {
-        label: StageSummary(*np.percentile(samples[:, StageTimes._fields.index(field)], PERCENTILES).tolist())
-        for field, label in STAGES.items()
+        label: StageSummary(*np.percentile(column, PERCENTILES).tolist())
+        for label, column in columns.items()
+        if label != EXTRA or np.median(column) > NOTHING_MS
     }
     raw = dict(zip(StageTimes._fields, samples.T.round(4).tolist(), strict=True))
     return BenchReport(
