@@ -1,0 +1,62 @@
+// CUDA's built-ins for a host C++20 compiler: the same .cu file runs on the CPU, under the sanitizers.
+//
+// A block's threads are real threads; blocks run one after another, so that function-local statics serve as shared
+// memory. Kernels keep to what is here: no warp intrinsics, no dynamic shared memory, one struct as argument.
+#pragma once
+
+#include <barrier>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+inline thread_local dim3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+inline std::unique_ptr<std::barrier<>> block_barrier;
+
+inline void __syncthreads() { block_barrier->arrive_and_wait(); }
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static
+#define __restrict__ __restrict
+
+using half = _Float16;
+inline half __float2half(float value) { return static_cast<half>(value); }
+inline float __half2float(half value) { return static_cast<float>(value); }
+
+template <typename Kernel, typename Arguments>
+void run_on_host(Kernel kernel, const Arguments& arguments, dim3 grid, dim3 block) {
+  gridDim = grid;
+  blockDim = block;
+  const unsigned count = block.x * block.y * block.z;
+  block_barrier = std::make_unique<std::barrier<>>(count);
+  std::vector<std::thread> threads;
+  for (unsigned index = 0; index < count; ++index) {
+    threads.emplace_back([=, &arguments] {
+      threadIdx = {index % block.x, index / block.x % block.y, index / (block.x * block.y)};
+      for (unsigned z = 0; z < grid.z; ++z)
+        for (unsigned y = 0; y < grid.y; ++y)
+          for (unsigned x = 0; x < grid.x; ++x) {
+            blockIdx = {x, y, z};
+            kernel(arguments);
+            __syncthreads();  // the next block reuses the shared memory
+          }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+// An entry point for ctypes: `<kernel>_on_host(&arguments, grid, block)`, sides as three unsigned each.
+#define HOST_ENTRY(kernel, Arguments)                                                                       \
+  extern "C" void kernel##_on_host(const Arguments* arguments, const unsigned* grid, const unsigned* block) { \
+    run_on_host(kernel, *arguments, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]});             \
+  }
