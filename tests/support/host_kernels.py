@@ -31,8 +31,8 @@ def _library(name: str) -> Path:
     if compiler is None:
         pytest.skip("no g++ to compile kernels for the host with")
     path = Path(tempfile.mkdtemp(prefix="siamtrt-kernels-")) / f"{name}.so"
-    command = [compiler, "-x", "c++", "-std=c++20", "-O1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-shared", "-fPIC",
-               *SANITIZERS, str(KERNELS / f"{name}.cu"), "-o", str(path), "-lpthread"]  # fmt: skip
+    options = ["-x", "c++", "-std=c++20", "-O1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+    command = [compiler, *options, *SANITIZERS, str(KERNELS / f"{name}.cu"), "-o", str(path), "-lpthread"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not result.stderr, f"warnings:\n{result.stderr}"
