@@ -111,7 +111,7 @@ def _written_macs(network: SiameseNetwork, calls: list[Call]) -> dict[str, Count
         return outputs
 
     examples = {name: value.to("meta") for name, value in example_inputs(network).items()}
-    run_calls(calls, examples, lambda _, shape: torch.empty(shape, device="meta"), count)
+    run_calls(calls, examples, lambda _, shape: torch.empty(shape, device="meta"), count, lambda tensor, _: tensor)
     return counts
 
 

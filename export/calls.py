@@ -19,12 +19,13 @@ CROPS = ("z", "x")
 
 @dataclass(frozen=True)
 class Call:
-    """One graph: the names of its inputs and outputs in order, and the shapes of its crops."""
+    """One graph: names of inputs and outputs in order, shapes of its crops, and how many targets it takes."""
 
     graph: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     crops: Mapping[str, tuple[int, int, int, int]]
+    batch: int = 1
 
     @property
     def method(self) -> str:
@@ -32,8 +33,8 @@ class Call:
         return method_of(self.graph)
 
 
-def graph_calls(network: SiameseNetwork, preset: Preset) -> list[Call]:
-    """The graphs of a tracker, each after those it takes tensors from."""
+def graph_calls(network: SiameseNetwork, preset: Preset, batch: int = 1) -> list[Call]:
+    """The graphs of a tracker, each after those it takes tensors from; `search` for `batch` targets."""
     crop, strategies = preset.preprocessing, preset.strategies
     template_crop = (1, 3, crop.template_size, crop.template_size)
     with torch.no_grad():
@@ -42,8 +43,8 @@ def graph_calls(network: SiameseNetwork, preset: Preset) -> list[Call]:
     calls = [Call("template", ("z", *network.template_inputs()), names, {"z": template_crop})]
     for size in (crop.search_size, *strategies.search_sizes):
         graph = "search" if size == crop.search_size else wide_graph(size)
-        crops = {"x": (search_batch(preset.decoding), 3, size, size)}
-        calls.append(Call(graph, ("x", *names, *network.search_inputs()), network.outputs, crops))
+        crops = {"x": (batch * search_batch(preset.decoding), 3, size, size)}
+        calls.append(Call(graph, ("x", *names, *network.search_inputs()), network.outputs, crops, batch))
     one_crop = {"z": template_crop, "x": (1, 3, crop.search_size, crop.search_size)}
     for extra in network.extra_graphs():
         calls.append(Call(extra.name, extra.inputs, extra.outputs, one_crop))
@@ -63,6 +64,7 @@ def run_calls(
     examples: Mapping[str, Value],
     crop: Callable[[str, tuple[int, int, int, int]], Value],
     run: Callable[[Call, dict[str, Value]], Sequence[Value]],
+    stack: Callable[[Value, int], Value],
 ) -> dict[str, dict[str, Value]]:
     """Run every graph, each fed by those before it.
 
@@ -70,6 +72,7 @@ def run_calls(
         examples: see `example_inputs`.
         crop: makes the crop of a name and shape.
         run: computes one graph's outputs from its named inputs.
+        stack: makes of a template's tensor those of several targets.
 
     Returns:
         `{graph: {output: value}}`.
@@ -78,6 +81,8 @@ def run_calls(
     results: dict[str, dict[str, Value]] = {}
     for call in calls:
         feeds = {name: crop(name, call.crops[name]) if name in CROPS else known[name] for name in call.inputs}
+        if call.batch > 1:
+            feeds |= {name: stack(value, call.batch) for name, value in feeds.items() if name in results["template"]}
         results[call.graph] = dict(zip(call.outputs, run(call, feeds), strict=True))
         if call.graph in ("template", "search"):
             known.update(results[call.graph])

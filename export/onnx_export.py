@@ -40,8 +40,8 @@ class ExportedGraph:
     outputs: tuple[TensorSpec, ...]
 
 
-def export_graphs(network: SiameseNetwork, preset: Preset) -> dict[str, ExportedGraph]:
-    """Export every graph of a network in evaluation mode.
+def export_graphs(network: SiameseNetwork, preset: Preset, batch: int = 1) -> dict[str, ExportedGraph]:
+    """Export every graph of a network in evaluation mode, the search graph for `batch` targets.
 
     Returns:
         `{"template": ..., "search": ..., ...}`; the template's outputs are inputs of the search graphs.
@@ -54,8 +54,13 @@ def export_graphs(network: SiameseNetwork, preset: Preset) -> dict[str, Exported
         graphs[call.graph] = _export(Branch(network, call.method), feeds, dict(zip(call.outputs, outputs, strict=True)))
         return outputs
 
-    run_calls(graph_calls(network, preset), example_inputs(network), lambda _, shape: torch.zeros(shape), export)
+    calls = graph_calls(network, preset, batch)
+    run_calls(calls, example_inputs(network), lambda _, shape: torch.zeros(shape), export, _repeated)
     return graphs
+
+
+def _repeated(tensor: Tensor, count: int) -> Tensor:
+    return torch.cat([tensor] * count)
 
 
 def _export(branch: nn.Module, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> ExportedGraph:

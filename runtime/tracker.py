@@ -6,22 +6,20 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 
-from siamtrt.backends import Backend
 from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, Fill, check_frame, mean_colour
 from siamtrt.runtime.decode import Decoder, View
 from siamtrt.runtime.mask import Refiner
+from siamtrt.runtime.owner import SessionOwner
 from siamtrt.runtime.search import first_search, next_search, search_decoders
-from siamtrt.runtime.session import Session, open_sessions
+from siamtrt.runtime.session import Session
 from siamtrt.runtime.state import Polygon, Status, TargetState, state_from_box
 from siamtrt.runtime.templates import Target, TemplateBranch, template_policy
 
@@ -55,7 +53,7 @@ class TrackResult:
         yield self.box_xywh
 
 
-class Tracker:
+class Tracker(SessionOwner):
     """Follows one target through frames of one size.
 
     Args:
@@ -66,8 +64,8 @@ class Tracker:
     """
 
     def __init__(self, manifest: Manifest, sessions: Mapping[str, Session]) -> None:
-        self.manifest = manifest
-        self._sessions = dict(sessions)
+        _require_one_target(manifest)
+        super().__init__(manifest, sessions)
         self._branch = TemplateBranch(manifest, sessions["template"])
         self._policy = template_policy(manifest, self._branch, sessions)
         self._decoders = search_decoders(manifest)
@@ -80,20 +78,6 @@ class Tracker:
     def _buffer(self, session: Session) -> CropBuffer:
         count, _, size, _ = session.inputs[0].shape
         return CropBuffer(size, count, self.manifest.preprocessing.channel_order)
-
-    @classmethod
-    def load(
-        cls, bundle: Path | str, backend: Backend = "auto", *, threads: int | None = None,
-        checkpoint: Path | str | None = None,
-    ) -> Tracker:  # fmt: skip
-        """Open a bundle; arguments and errors are those of `open_session`."""
-        manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
-        return cls(manifest, sessions)
-
-    @property
-    def backend(self) -> str:
-        """What runs the search graph: "onnxruntime", "tensorrt", "tensorrt_rtx" or "torch"."""
-        return self._sessions["search"].backend
 
     @property
     def state(self) -> TargetState:
@@ -133,12 +117,7 @@ class Tracker:
         """
         start = perf_counter()
         target, state = self._initialised()
-        if check_frame(frame) != target.frame_size:
-            raise FrameError(
-                "frame size changed", received="{}x{}".format(*check_frame(frame)),
-                expected="{}x{}, as at init".format(*target.frame_size),
-                fix="resize the frame, or call init on a frame of the new size",
-            )
+        require_same_size(frame, target.frame_size)
         decoder = self._decoders[state.search]
         crops = self._cut(frame, state, decoder.views(state), target.fill)
         cropped = perf_counter()
@@ -185,15 +164,24 @@ class Tracker:
             )
         return self._target, self._state
 
-    def close(self) -> None:
-        """Free the sessions."""
-        for session in self._sessions.values():
-            session.close()
 
-    def __enter__(self) -> Tracker:
-        return self
+def _require_one_target(manifest: Manifest) -> None:
+    if manifest.batch != 1:
+        raise SiamtrtError(
+            "the bundle follows several targets at once", received=f"a search graph for {manifest.batch}",
+            expected="one target", fix="use siamtrt.MultiTracker, or export again without --batch",
+        )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+
+def require_same_size(frame: np.ndarray, expected: tuple[int, int]) -> None:
+    """Raise unless a frame is as large as the one a target was taken from.
+
+    Raises:
+        FrameError: unusable frame, or of another size.
+    """
+    size = check_frame(frame)
+    if size != expected:
+        raise FrameError(
+            "frame size changed", received="{}x{}".format(*size), expected="{}x{}, as at init".format(*expected),
+            fix="resize the frame, or call init on a frame of the new size",
+        )

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from siamtrt.runtime.multi import MultiTracker
     from siamtrt.runtime.tracker import Tracker
 
 __version__ = "0.1.0"
-__all__ = ["Tracker", "__version__"]
+__all__ = ["MultiTracker", "Tracker", "__version__"]
 
 _here = Path(__file__).parent
 if not (_here / "models").is_dir():  # imported from a checkout's root, where the other folders lie beside this one
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> object:
         from siamtrt.runtime.tracker import Tracker
 
         return Tracker
+    if name == "MultiTracker":
+        from siamtrt.runtime.multi import MultiTracker
+
+        return MultiTracker
     raise AttributeError(f"module 'siamtrt' has no attribute {name!r}")

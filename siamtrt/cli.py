@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 MOST_THREADS = 64  # beyond the cores, ONNX Runtime's threads spin: a million hang for minutes
+MOST_TARGETS = 64  # of one search; the graph's memory grows with it
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
 EXPORT_PACKAGES = {"torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"}
@@ -83,14 +85,18 @@ def main() -> None:
 @click.argument("checkpoint", type=PathArgument)
 @click.option("-o", "--output", "bundle", required=True, type=PathArgument, help="Bundle directory to write.")
 @click.option("--model", help="Preset name; needed only where the parameter names fit several.")
-def export(checkpoint: Path, bundle: Path, model: str | None) -> None:
+@click.option("--batch", type=click.IntRange(1, MOST_TARGETS), default=1, show_default=True, help="Targets a search.")
+def export(checkpoint: Path, bundle: Path, model: str | None, batch: int) -> None:
     """Split a PyTorch CHECKPOINT into template.onnx, search.onnx and what else its tracker runs.
+
+    A bundle with --batch N is for Python's MultiTracker, which follows up to N targets with one search a frame.
 
     Example: siamtrt export nanotrackv2.pth -o nanotrack_v2
     """
     from siamtrt.export.bundle import export_bundle
 
-    manifest = export_bundle(checkpoint, bundle, model, report=lambda step: click.echo(f"{step} ...", err=True))
+    report = functools.partial(click.echo, err=True)
+    manifest = export_bundle(checkpoint, bundle, model, lambda step: report(f"{step} ..."), batch)
     worst = max(manifest.parity.values())
     click.echo(f"{bundle}: {manifest.model}, equal to PyTorch within {worst:.1e} of the largest output")
 

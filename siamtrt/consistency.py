@@ -54,10 +54,13 @@ class Graph(Protocol):
 
 
 def require_usable(
-    graphs: Mapping[str, Graph], crop: Preprocessing, decoding: Decoding, tracking: Constants, strategies: Strategies
-) -> None:
+    graphs: Mapping[str, Graph], crop: Preprocessing, decoding: Decoding, tracking: Constants, strategies: Strategies,
+    batch: int = 1,
+) -> None:  # fmt: skip
     """Raise `ValueError` for constants out of range or graphs that do not fit."""
     _require_ranges(crop, decoding, tracking, strategies)
+    if batch != 1 and (batch < 1 or not can_batch(decoding, strategies)):
+        raise ValueError(f"batch {batch}, but only a plain tracker with a proposal head follows several targets")
     wanted = {"template", "search", *map(wide_graph, strategies.search_sizes)}
     wanted |= {"refine"} if strategies.mask else set()
     wanted |= {"update"} if isinstance(strategies.template, TransformUpdate) else set()
@@ -70,8 +73,13 @@ def require_usable(
     _require_inputs(template, 1, crop.template_size, _template_inputs(decoding, strategies))
     for size in (crop.search_size, *strategies.search_sizes):
         graph = graphs["search" if size == crop.search_size else wide_graph(size)]
-        _require_search(graph, template, size, decoding)
+        _require_search(graph, template, size, decoding, batch)
         _require_outputs(graph, decoding, size - crop.search_size)
+
+
+def can_batch(decoding: Decoding, strategies: Strategies) -> bool:
+    """Whether several targets can share a search graph: each has one crop, and nothing else runs between frames."""
+    return isinstance(decoding, Proposals) and strategies == Strategies()
 
 
 def _template_inputs(decoding: Decoding, strategies: Strategies) -> dict[str, Shape]:
@@ -143,11 +151,11 @@ def _require_inputs(graph: Graph, batch: int, side: int, extra: Mapping[str, Sha
         raise ValueError(f"the inputs of {graph.file} after the crop must be {dict(extra) or 'none'}")
 
 
-def _require_search(graph: Graph, template: Graph, size: int, decoding: Decoding) -> None:
-    extra = {tensor.name: tensor.shape for tensor in template.outputs}
+def _require_search(graph: Graph, template: Graph, size: int, decoding: Decoding, batch: int) -> None:
+    extra = {tensor.name: (batch * tensor.shape[0], *tensor.shape[1:]) for tensor in template.outputs}
     if isinstance(decoding, SamplingDecoding):
         extra["boxes"] = (decoding.boxes, 4)
-    _require_inputs(graph, search_batch(decoding), size, extra)
+    _require_inputs(graph, batch * search_batch(decoding), size, extra)
 
 
 def _require_outputs(graph: Graph, decoding: Decoding, wider: int) -> None:

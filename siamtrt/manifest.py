@@ -83,7 +83,7 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The parsed `manifest.json` of a bundle."""
+    """The parsed `manifest.json` of a bundle; its search graph takes `batch` targets at once."""
 
     model: str
     paper: str
@@ -97,6 +97,7 @@ class Manifest:
     paper_figure: PaperFigure | None = None
     note: str | None = None
     strategies: Strategies = field(default_factory=Strategies)
+    batch: int = 1
     engines: tuple[EngineRecord, ...] = field(default=())
     schema_version: int = SCHEMA_VERSION
 
@@ -104,7 +105,7 @@ class Manifest:
         for name in [*(g.file for g in self.graphs.values()), *(e.file for e in self.engines)]:
             _require_inside(name)
         require_numbers("parity", 0.0, *self.parity.values())
-        require_usable(self.graphs, self.preprocessing, self.decoding, self.tracking, self.strategies)
+        require_usable(self.graphs, self.preprocessing, self.decoding, self.tracking, self.strategies, self.batch)
 
     def to_json(self) -> str:
         """Serialise, with a trailing newline."""

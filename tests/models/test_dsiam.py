@@ -122,7 +122,7 @@ def test_an_unchanged_target_leaves_the_template_as_it_is():
     for level, dft in enumerate(net.template_dfts):
         appearance = updated[2 * level], updated[2 * level + 1]
         first = tensors[level]
-        torch.testing.assert_close(transformed(dft, first, appearance), first, atol=1e-3 * float(first.max()), rtol=0)
+        torch.testing.assert_close(transformed(dft, first, appearance), first, atol=1e-3 * first.max().item(), rtol=0)
     assert (updated[4] - tensors[6]).abs().max() > 0.05
 
 

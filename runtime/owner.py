@@ -1,0 +1,58 @@
+"""What a tracker is beside tracking: an open bundle that has to be closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from siamtrt.backends import Backend
+from siamtrt.manifest import Manifest
+from siamtrt.runtime.session import Session, open_sessions
+
+Owner = TypeVar("Owner", bound="SessionOwner")
+
+
+class SessionOwner:
+    """Holds a bundle's sessions; a context manager that closes them.
+
+    Args:
+        manifest: of the bundle the sessions come from.
+        sessions: one of each of its graphs.
+    """
+
+    def __init__(self, manifest: Manifest, sessions: Mapping[str, Session]) -> None:
+        self.manifest = manifest
+        self._sessions = dict(sessions)
+
+    @classmethod
+    def load(
+        cls: type[Owner], bundle: Path | str, backend: Backend = "auto", *, threads: int | None = None,
+        checkpoint: Path | str | None = None,
+    ) -> Owner:  # fmt: skip
+        """Open a bundle; arguments and errors are those of `open_session`.
+
+        Raises:
+            SiamtrtError: the bundle is for another number of targets.
+        """
+        manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
+        return cls(manifest, sessions)
+
+    @property
+    def backend(self) -> str:
+        """What runs the search graph: "onnxruntime", "tensorrt", "tensorrt_rtx" or "torch"."""
+        return self._sessions["search"].backend
+
+    def close(self) -> None:
+        """Free the sessions."""
+        for session in self._sessions.values():
+            session.close()
+
+    def __enter__(self: Owner) -> Owner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
