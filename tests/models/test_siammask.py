@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from siamtrt.export.operator import with_operator_function
-from siamtrt.export.rewrites import simplified, with_composed_pointwise, with_merged_siblings
+from siamtrt.export.onnx_export import export_graphs
+from siamtrt.models.presets import PRESETS
 from siamtrt.models.resnet import Bottleneck, ResNet
 from siamtrt.models.siammask import SiamMask
 
@@ -65,33 +64,30 @@ def case(goldens: Path, refined: bool) -> Case:
     return Case(goldens, refined)
 
 
-@variants
-def test_network_equals_pysot(shared_dir, refined):
-    found = case(shared_dir / "goldens", refined)
+def test_base_network_equals_pysot(shared_dir):
+    """The refined one is among the goldens of tests/models/test_networks.py and tests/export/test_bundle.py."""
+    found = case(shared_dir / "goldens", False)
     for name in ("cls", "loc", "mask"):
         assert off_by(found.tensors[name].numpy(), found.expected[name]) <= LIMIT
 
 
-@variants
-def test_exported_graphs_equal_pysot(shared_dir, refined):
+def test_exported_base_graphs_equal_pysot(shared_dir):
     """In ONNX Runtime, each graph fed with what the graphs before it returned."""
-    one = case(shared_dir / "goldens", refined)
+    one = case(shared_dir / "goldens", False)
     known = {name: one.tensors[name].numpy() for name in ("z", "x", "position")}
-    for method, inputs, outputs in (
-        ("template", ("z",), ("kernel0",)), ("search", ("x", "kernel0"), one.module.outputs),
-        ("refine", one.graph.inputs, one.graph.outputs),
-    ):  # fmt: skip
-        session = exported(one, method, inputs)
-        known |= dict(zip(outputs, session.run(None, {name: known[name] for name in inputs}), strict=True))
+    for session in base_sessions(shared_dir / "goldens").values():
+        names, outputs = ([tensor.name for tensor in side] for side in (session.get_inputs(), session.get_outputs()))
+        known |= dict(zip(outputs, session.run(None, {name: known[name] for name in names}), strict=True))
     for name in ("cls", "loc", "mask"):
         assert off_by(known[name], one.expected[name]) <= LIMIT
 
 
 @variants
-def test_position_is_an_input_not_a_constant(shared_dir, refined):
+def test_position_is_an_input_not_a_constant(shared_dir, exported, refined):
     """Exported at row 12, column 12, right at others, the map's corners included."""
     one = case(shared_dir / "goldens", refined)
-    session = exported(one, "refine", one.graph.inputs)
+    refined_graph = exported("siammask_r50_l3") / "refine.onnx" if refined else None
+    session = _session(refined_graph) if refined_graph else base_sessions(shared_dir / "goldens")["refine"]
     feeds = {name: one.tensors[name].numpy() for name in one.graph.inputs}
     for row, column in ((0, 24), (24, 0), (7, 19)):
         position = np.array([row, column])
@@ -99,20 +95,16 @@ def test_position_is_an_input_not_a_constant(shared_dir, refined):
         assert off_by(mask, expected_mask(one, row, column)) <= LIMIT
 
 
-def exported(one: Case, method: str, inputs: tuple[str, ...]) -> onnxruntime.InferenceSession:
-    class Call(torch.nn.Module):
-        def forward(self, *tensors):
-            return getattr(one.module, method)(*tensors)
+@functools.cache
+def base_sessions(goldens: Path) -> dict[str, onnxruntime.InferenceSession]:
+    graphs = export_graphs(case(goldens, False).module, PRESETS["siammask_base"])
+    return {name: _session(graph.model.SerializeToString()) for name, graph in graphs.items()}
 
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tensors = tuple(one.tensors[name] for name in inputs)
-        program = torch.onnx.export(Call().eval(), tensors, dynamo=True, input_names=list(inputs), verbose=False)
-    model = with_composed_pointwise(with_merged_siblings(simplified(program.model_proto)))
+
+def _session(model: bytes | Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    content = with_operator_function(model).SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
 def expected_mask(one: Case, row: int, column: int) -> np.ndarray:
