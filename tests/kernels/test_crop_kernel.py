@@ -138,8 +138,9 @@ def test_kernel_equals_reference_in_every_format(frame_format, dtype):
 )
 def test_kernel_equals_reference_at_every_size(out_size, scale_size, count, dtype):
     targets, frame = targets_at(BOXES[:count]), random_frame("bgr")
-    found = run_crop(frame, targets, out_size, scale_size, dtype=dtype)
-    np.testing.assert_array_equal(found, crop_ref(frame, targets, out_size, scale_size, dtype=dtype))
+    found = run_crop(frame, targets, out_size, scale_size, amount=0.3, dtype=dtype)
+    expected = crop_ref(frame, targets, out_size, scale_size, context_amount=0.3, dtype=dtype)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("side", [(1, 1), (1, 9), (2, 3)])
@@ -231,6 +232,7 @@ def test_geometry_covers_every_pixel_with_less_than_a_block_to_spare(out_size):
         assert 0 <= blocks * threads - out_size < threads
 
 
-def test_reference_refuses_a_frame_of_another_format():
-    with pytest.raises(ValueError, match="expected a bgra frame"):
-        crop_ref(random_frame("bgr"), targets_at(BOXES[:1]), 33, 33, frame_format="bgra")
+@pytest.mark.parametrize(("given", "expected"), [("bgr", "bgra"), ("nv12", "bgr"), ("bgr", "nv12")])
+def test_reference_refuses_a_frame_of_another_format(given, expected):
+    with pytest.raises(ValueError, match=f"expected a {expected} frame"):
+        crop_ref(random_frame(given), targets_at(BOXES[:1]), 33, 33, frame_format=expected)
