@@ -5,6 +5,7 @@
 #pragma once
 
 #include <barrier>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -32,6 +33,8 @@ inline void __syncthreads() { block_barrier->arrive_and_wait(); }
 using half = _Float16;
 inline half __float2half(float value) { return static_cast<half>(value); }
 inline float __half2float(half value) { return static_cast<float>(value); }
+
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
 template <typename Kernel, typename Arguments>
 void run_on_host(Kernel kernel, const Arguments& arguments, dim3 grid, dim3 block) {

@@ -146,7 +146,7 @@ def test_first_of_equal_proposals_wins_wherever_its_thread_is():
     places = [rng.choice(5 * 289, 1 + slot % 4, replace=False) for slot in range(16)]
     for slot in range(1, 16):  # in slot 0 all are equal
         cls[slot, 5:].flat[places[slot]] = 9
-    found = decoding.check(targets, cls, loc, 32)
+    found = decoding.check(targets, cls, loc, 7)
     expected = [[0, 0]] + [divmod(int(one.min()) % 289, 17) for one in places[1:]]
     np.testing.assert_array_equal(found["position"], expected)
 
@@ -176,8 +176,20 @@ def test_values_near_the_largest_float(anchors):
     cls[::4, 1] = 50
     loc[:, :2] = rng.choice([-3e38, 3e38, 1], (16, 2, 1, 1))
     loc[:, 2:] = rng.choice([84, -84, 0] if anchors else [-3e38, 3e38, 1], (16, 2, 1, 1))
+    if anchors == 0:  # a negative height for a very large width: an infinite penalty, which wins
+        cls[15], loc[15], loc[15, :, 0, 2] = 0, 32, (1e8, -1e7, 0, 0)
     found = decoding.check(targets, cls, loc, 32)
     assert (found["status"] == TRACKED).sum() >= 4
+    assert anchors or found["status"][15] == INVALID
+
+
+@pytest.mark.parametrize("frame", [(100, 50), (6, 5)])
+def test_small_frame_bounds_the_box_and_the_smallest_side_wins(frame):
+    rng = np.random.default_rng(9)
+    decoding, targets = Decoding(3, 1), _targets(rng, 16)
+    found = decoding.check(targets, *decoding.maps(rng, 16), 32, frame)
+    assert (found["center"] <= frame).all()
+    assert (found["size"] <= np.maximum(frame, 10)).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
