@@ -146,8 +146,8 @@ __device__ __forceinline__ void crop(const CropArguments& arguments) {
   store(out + 2 * plane, fmaf(swapped ? c0 : c2, arguments.scale[2], arguments.offset[2]));
 }
 
-extern "C" __global__ void __launch_bounds__(128) crop_fp32(const CropArguments arguments) { crop<float>(arguments); }
-extern "C" __global__ void __launch_bounds__(128) crop_fp16(const CropArguments arguments) { crop<half>(arguments); }
+extern "C" __global__ void __launch_bounds__(128) crop_f32(const CropArguments arguments) { crop<float>(arguments); }
+extern "C" __global__ void __launch_bounds__(128) crop_f16(const CropArguments arguments) { crop<half>(arguments); }
 
-HOST_ENTRY(crop_fp32, CropArguments)
-HOST_ENTRY(crop_fp16, CropArguments)
+HOST_ENTRY(crop_f32, CropArguments)
+HOST_ENTRY(crop_f16, CropArguments)

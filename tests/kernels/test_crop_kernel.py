@@ -86,7 +86,7 @@ def run_crop(
         **{f"scale{plane}": value for plane, value in enumerate(scale)},
         **{f"offset{plane}": value for plane, value in enumerate(offset)},
     }  # fmt: skip
-    kernel = kernel or ("crop_fp16" if dtype == np.float16 else "crop_fp32")
+    kernel = kernel or ("crop_f16" if dtype == np.float16 else "crop_f32")
     return run_on_host(name, kernel, arguments, *crop_geometry(len(targets), out_size))["crops"]
 
 
@@ -206,7 +206,7 @@ extern "C" __global__ void crop_described(const CropArguments arguments) {{
   CropArguments described = arguments;
   described.described = &frame;
   described.frame = {{}};
-  crop_fp32(described);
+  crop_f32(described);
 }}
 HOST_ENTRY(crop_described, CropArguments)
 """

@@ -1,0 +1,312 @@
+// Depthwise cross-correlation (SiamRPN++, sec. 3.4): every level and branch for every target in one launch.
+//
+// The work is N * C independent planes an entry, which lie one after another in memory in x, kernel and y alike, so a
+// target's number plays no part: a block takes `block_planes` neighbouring planes, reads them as one contiguous
+// stretch into shared memory, and each thread slides down one column of the response with the whole template in
+// registers. Every element is read from memory once and written once.
+//
+// Figures for SiamRPN++, 3 levels of 512 channels (both branches), x 29x29, template 5x5, y 25x25, 64 targets:
+//   memory: 98,304 planes of (841 + 25 + 625) * 4 = 5,964 bytes: 586 MB in FP32, 293 MB in FP16.
+//   blocks: 5 planes each, 5 * 25 = 125 of 128 threads with a column; 19,662 blocks. 17 KB of shared memory and 48
+//     registers: 10 blocks on an H100's SM, 5 where it has 100 KB, 3 where it has 64 KB (`resources.md`). A block
+//     awaits 8 to 10 KB at once, and an H100 needs 14.5 B/cycle * 700 cycles = 10 KB an SM in flight.
+//   instructions, counted in sm_90's code: a warp runs some 1,455 in a block, of which 41 for a row of y: 25
+//     multiply-adds, 5 reads of shared memory, a store. 4 warps / 5 planes = 1,164 a plane, or 291 cycles of an SM's
+//     four schedulers. An H100 (3.35 TB/s, 132 SMs, 1.755 GHz) moves an FP32 plane in 411 cycles, an FP16 one in 206;
+//     an Orin (205 GB/s, 16 SMs, 1.3 GHz) in 605 and 303. So memory is the bound, but for FP16 on an H100, where the
+//     instructions allow 71 % of its peak.
+// FP16 halves what is read and written, four elements a load (two half2). Its arithmetic is FP32: HFMA2 would round
+// every one of 25 sums to 11 bits.
+#include "common.cuh"
+
+#define XCORR_ENTRIES 8
+#define XCORR_THREADS 128  // blockDim.x, always
+#define XCORR_SHARED 4352  // floats: x and templates of a block; 5 planes of 29x29 with 5x5, 4 of 31x31
+
+// Blocks an SM should hold, hence registers a thread: 48, or 64 where the compiler would spill (before 8.0).
+#if __CUDA_ARCH__ >= 800
+#define XCORR_BLOCKS 10
+#else
+#define XCORR_BLOCKS 8
+#endif
+
+// One level or branch. `xcorr.py` fills it in (`entry_table`).
+struct XcorrEntry {
+  const void* x;       // (targets, channels, height, width)
+  const void* kernel;  // (targets, channels, kernel_height, kernel_width)
+  void* y;             // (targets, channels, height - kernel_height + 1, width - kernel_width + 1)
+  int32_t targets, channels, height, width, kernel_height, kernel_width;
+  int32_t first_block;   // the entry's first blockIdx.x
+  int32_t block_planes;  // planes a block; 1 if it takes only some rows of one
+  int32_t block_rows;    // rows of y a block
+  int32_t thread_rows;   // rows of y a thread computes one after another
+};
+
+struct XcorrArguments {
+  XcorrEntry entries[XCORR_ENTRIES];
+  int32_t count;  // entries in use
+};
+
+namespace {
+
+template <typename T>
+struct alignas(4 * sizeof(T)) Quad {
+  T values[4];
+};
+
+__device__ __forceinline__ float to_float(float value) { return value; }
+__device__ __forceinline__ float to_float(half value) { return __half2float(value); }
+__device__ __forceinline__ void store(float* target, float value) { *target = value; }
+__device__ __forceinline__ void store(half* target, float value) { *target = __float2half(value); }
+
+__device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
+
+// Where a block's planes and rows lie.
+struct Part {
+  long long plane;  // the first
+  int planes;       // in this block
+  int row, rows;    // of y
+};
+
+__device__ __forceinline__ Part part_of(const XcorrEntry& entry, int block) {
+  const int output_height = entry.height - entry.kernel_height + 1;
+  Part part;
+  part.row = 0;
+  part.rows = output_height;
+  if (entry.block_rows < output_height) {  // a division costs some 20 instructions
+    const int bands = (output_height + entry.block_rows - 1) / entry.block_rows;
+    part.row = block % bands * entry.block_rows;
+    part.rows = smaller(output_height - part.row, entry.block_rows);
+    block /= bands;
+  }
+  part.plane = static_cast<long long>(block) * entry.block_planes;
+  const long long left = static_cast<long long>(entry.targets) * entry.channels - part.plane;
+  part.planes = left < entry.block_planes ? static_cast<int>(left) : entry.block_planes;
+  return part;
+}
+
+// Elements between the last address that a quad may start at and `source`.
+template <typename T>
+__device__ __forceinline__ int misalignment(const T* source) {
+  return static_cast<int>(reinterpret_cast<unsigned long long>(source) / sizeof(T) % 4);
+}
+
+// Copies `count` contiguous elements of x and `tap_count` of the templates to shared memory as floats. x goes to
+// `tile + misalignment(x)`, so that both sides of the copy are aligned; at the ends single elements are copied. All
+// loads of a turn are issued before the first value is used: 5 quads a thread in FP32 (20 registers), 9 in FP16 (18).
+template <typename T>
+__device__ __forceinline__ void stage(const T* __restrict__ x, int count, const T* __restrict__ kernel, int tap_count,
+                                      float* tile, float* taps) {
+  constexpr int BATCH = sizeof(T) == 4 ? 5 : 9;
+  const int thread = threadIdx.x;
+  tile += misalignment(x);
+  const int head = smaller(-misalignment(x) & 3, count), quads = (count - head) / 4, ends = count - 4 * quads;
+  const Quad<T>* source = reinterpret_cast<const Quad<T>*>(x + head);
+  Quad<float>* target = reinterpret_cast<Quad<float>*>(tile + head);
+
+  const int end = thread < head ? thread : thread + 4 * quads;  // the elements before and after the quads
+  const T tap = kernel[thread < tap_count ? thread : 0];
+  const T single = x[thread < ends ? end : 0];
+#pragma unroll 1
+  for (int base = thread; base < quads; base += BATCH * XCORR_THREADS) {
+    Quad<T> loaded[BATCH];
+#pragma unroll
+    for (int step = 0; step < BATCH; ++step)
+      if (base + step * XCORR_THREADS < quads) loaded[step] = source[base + step * XCORR_THREADS];
+#pragma unroll
+    for (int step = 0; step < BATCH; ++step) {
+      if (base + step * XCORR_THREADS >= quads) continue;
+      Quad<float> wide;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) wide.values[i] = to_float(loaded[step].values[i]);
+      target[base + step * XCORR_THREADS] = wide;
+    }
+  }
+  if (thread < ends) tile[end] = to_float(single);
+  if (thread < tap_count) taps[thread] = to_float(tap);
+#pragma unroll 1
+  for (int i = thread + XCORR_THREADS; i < tap_count; i += XCORR_THREADS) taps[i] = to_float(kernel[i]);
+}
+
+// Adds what one row of x gives to SIDE rows of y. `sums[i]` is the row of y that still misses i + 1 rows of x; each
+// moves one place down, and the one that became complete is returned. Rows of the template outside FIRST..LAST are left
+// out: at a column's ends they belong to rows of y that do not exist or are another thread's.
+template <int SIDE, int FIRST, int LAST>
+__device__ __forceinline__ float slide(const float* x, const float (&taps)[SIDE * SIDE], float (&sums)[SIDE - 1]) {
+  float row[SIDE];
+#pragma unroll
+  for (int j = 0; j < SIDE; ++j) row[j] = x[j];
+  float complete = 0.0f;
+#pragma unroll
+  for (int i = SIDE - 1; i >= 0; --i) {
+    if (i < FIRST || i > LAST) continue;
+    float sum = i == 0 ? 0.0f : sums[SIDE - 1 - i];
+#pragma unroll
+    for (int j = 0; j < SIDE; ++j) sum += row[j] * taps[i * SIDE + j];
+    if (i == SIDE - 1)
+      complete = sum;
+    else
+      sums[SIDE - 2 - i] = sum;
+  }
+  return complete;
+}
+
+// The first SIDE - 1 rows of x, which complete nothing, and the last SIDE - 1, which begin nothing.
+template <int SIDE, int ROW = 0>
+__device__ __forceinline__ void begin(const float* x, int width, const float (&taps)[SIDE * SIDE],
+                                      float (&sums)[SIDE - 1]) {
+  if constexpr (ROW < SIDE - 1) {
+    slide<SIDE, 0, ROW>(x, taps, sums);
+    begin<SIDE, ROW + 1>(x + width, width, taps, sums);
+  }
+}
+
+template <int SIDE, typename T, int ROW = 1>
+__device__ __forceinline__ void finish(const float* x, int width, const float (&taps)[SIDE * SIDE],
+                                       float (&sums)[SIDE - 1], T* y, int output_width) {
+  if constexpr (ROW < SIDE) {
+    store(y, slide<SIDE, ROW, SIDE - 1>(x, taps, sums));
+    finish<SIDE, T, ROW + 1>(x + width, width, taps, sums, y + output_width, output_width);
+  }
+}
+
+// `rows` >= SIDE - 1 rows of one column of y, for a square template of a size known to the compiler.
+template <int SIDE, typename T>
+__device__ __forceinline__ void column_of(const float* x, int width, const float* kernel, T* y, int output_width,
+                                          int rows) {
+  float taps[SIDE * SIDE], sums[SIDE - 1];
+#pragma unroll
+  for (int i = 0; i < SIDE * SIDE; ++i) taps[i] = kernel[i];
+#pragma unroll
+  for (int i = 0; i < SIDE - 1; ++i) sums[i] = 0.0f;
+  begin<SIDE>(x, width, taps, sums);
+  x += (SIDE - 1) * width;
+#pragma unroll 1  // two rows a turn would spill at 48 registers
+  for (int row = SIDE - 1; row < rows; ++row) {
+    store(y, slide<SIDE, 0, SIDE - 1>(x, taps, sums));
+    x += width;
+    y += output_width;
+  }
+  finish<SIDE>(x, width, taps, sums, y, output_width);
+}
+
+// The same for any template, four rows of y at a time: 2 reads for 4 multiply-adds.
+template <typename Source, typename T>
+__device__ void column_of_any(const Source* x, int width, const Source* kernel, int kernel_height, int kernel_width,
+                              T* y, int output_width, int rows) {
+  const int last = rows + kernel_height - 2;  // row of x; those beyond it count only for rows of y beyond the last
+  for (int row = 0; row < rows; row += 4) {
+    float sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
+    for (int j = 0; j < kernel_width; ++j) {
+      float x0 = to_float(x[row * width + j]);
+      float x1 = to_float(x[smaller(row + 1, last) * width + j]);
+      float x2 = to_float(x[smaller(row + 2, last) * width + j]);
+#pragma unroll 4
+      for (int i = 0; i < kernel_height; ++i) {
+        const float x3 = to_float(x[smaller(row + i + 3, last) * width + j]);
+        const float tap = to_float(kernel[i * kernel_width + j]);
+        sum0 += x0 * tap;
+        sum1 += x1 * tap;
+        sum2 += x2 * tap;
+        sum3 += x3 * tap;
+        x0 = x1;
+        x1 = x2;
+        x2 = x3;
+      }
+    }
+    T* target = y + row * output_width;
+    store(target, sum0);
+    if (row + 1 < rows) store(target + output_width, sum1);
+    if (row + 2 < rows) store(target + 2 * output_width, sum2);
+    if (row + 3 < rows) store(target + 3 * output_width, sum3);
+  }
+}
+
+// Any part whose x and templates do not fit the shared memory, straight from global memory.
+template <typename T>
+__device__ void correlate_from_global(const XcorrEntry& entry, const Part& part, const T* x, const T* kernel, T* y) {
+  const int output_height = entry.height - entry.kernel_height + 1;
+  const int output_width = entry.width - entry.kernel_width + 1;
+  const int items = part.planes * output_width;
+  for (int item = threadIdx.x; item < items; item += XCORR_THREADS) {
+    const int plane = item / output_width, column = item % output_width;
+    column_of_any(x + plane * (entry.height * entry.width) + part.row * entry.width + column, entry.width,
+                  kernel + plane * (entry.kernel_height * entry.kernel_width), entry.kernel_height,
+                  entry.kernel_width, y + plane * (output_height * output_width) + part.row * output_width + column,
+                  output_width, part.rows);
+  }
+}
+
+// One block's part from shared memory. Items are (plane, strip of rows, column) with columns running fastest: a warp
+// reads neighbouring words of a row of x, mostly free of bank conflicts, and writes neighbouring elements of y.
+template <typename T>
+__device__ __forceinline__ void correlate(const XcorrEntry& entry, const Part& part, const float* tile,
+                                          const float* taps, T* y) {
+  const int height = entry.kernel_height, width = entry.kernel_width;
+  const int output_height = entry.height - height + 1, output_width = entry.width - width + 1;
+  int strips = 1;
+  if (entry.thread_rows < part.rows) strips = (part.rows + entry.thread_rows - 1) / entry.thread_rows;
+  const int plane_size = (part.rows + height - 1) * entry.width;  // of what is in shared memory
+  const int items = part.planes * strips * output_width;
+  for (int item = threadIdx.x; item < items; item += XCORR_THREADS) {
+    int plane = item / output_width, row = 0;
+    const int column = item - plane * output_width;
+    if (strips > 1) {
+      row = plane % strips * entry.thread_rows;
+      plane /= strips;
+    }
+    const int rows = smaller(entry.thread_rows, part.rows - row);
+    const float* source = tile + plane * plane_size + row * entry.width + column;
+    const float* kernel = taps + plane * (height * width);
+    T* target = y + (plane * output_height + part.row + row) * output_width + column;
+    if (height == 5 && width == 5 && rows >= 4)
+      column_of<5>(source, entry.width, kernel, target, output_width, rows);
+    else if (height == 4 && width == 4 && rows >= 3)
+      column_of<4>(source, entry.width, kernel, target, output_width, rows);
+    else
+      column_of_any(source, entry.width, kernel, height, width, target, output_width, rows);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void xcorr(const XcorrArguments& arguments, float* shared) {
+  int index = 0;
+  for (int i = 1; i < arguments.count; ++i)
+    if (static_cast<int>(blockIdx.x) >= arguments.entries[i].first_block) index = i;
+  const XcorrEntry entry = arguments.entries[index];
+  const Part part = part_of(entry, static_cast<int>(blockIdx.x) - entry.first_block);
+  if (part.planes <= 0) return;  // a grid larger than the table asks for
+
+  const int kernel_size = entry.kernel_height * entry.kernel_width;
+  const T* x = static_cast<const T*>(entry.x) + part.plane * (entry.height * entry.width);
+  const T* kernel = static_cast<const T*>(entry.kernel) + part.plane * kernel_size;
+  T* y = static_cast<T*>(entry.y) +
+         part.plane * ((entry.height - entry.kernel_height + 1) * (entry.width - entry.kernel_width + 1));
+
+  const int tap_room = (part.planes * kernel_size + 3) / 4 * 4;
+  const int count = part.planes * (part.rows + entry.kernel_height - 1) * entry.width;
+  if (tap_room + 3 + count > XCORR_SHARED) {
+    correlate_from_global(entry, part, x, kernel, y);
+    return;
+  }
+  x += part.row * entry.width;
+  float* tile = shared + tap_room;
+  stage(x, count, kernel, part.planes * kernel_size, tile, shared);
+  __syncthreads();
+  correlate(entry, part, tile + misalignment(x), shared, y);
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_BLOCKS) xcorr_f32(const XcorrArguments arguments) {
+  alignas(16) __shared__ float shared[XCORR_SHARED];
+  xcorr<float>(arguments, shared);
+}
+
+extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_BLOCKS) xcorr_f16(const XcorrArguments arguments) {
+  alignas(16) __shared__ float shared[XCORR_SHARED];
+  xcorr<half>(arguments, shared);
+}
+
+HOST_ENTRY(xcorr_f32, XcorrArguments)
+HOST_ENTRY(xcorr_f16, XcorrArguments)
