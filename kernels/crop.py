@@ -18,6 +18,13 @@ FRAME = np.dtype(
         ("chroma_pitch", np.int32), ("format", np.int32), ("reserved", np.int32),
     ]
 )  # fmt: skip
+CROP_ARGUMENTS = np.dtype(
+    [
+        ("targets", np.uint64), ("described", np.uint64), ("crops", np.uint64), ("frame", FRAME),
+        ("out_size", np.int32), ("scale_size", np.int32), ("rgb", np.int32), ("context_amount", np.float32),
+        ("scale", np.float32, 3), ("offset", np.float32, 3),
+    ]
+)  # fmt: skip
 MAX_OUT_SIZE = 4096
 Planes = np.ndarray | tuple[np.ndarray, np.ndarray]
 Triple = tuple[float, float, float]

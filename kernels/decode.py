@@ -11,6 +11,14 @@ import numpy as np
 from siamtrt.kernels.state import INVALID, TRACKED
 
 MAX_THREADS = 640  # as in decode.cu
+DECODE_ARGUMENTS = np.dtype(
+    [
+        *((name, np.uint64) for name in ("targets", "cls", "loc", "window", "anchor_sides")),
+        *((name, np.int32) for name in ("count", "anchors", "score_size", "stride", "points", "scale_size")),
+        ("frame_size", np.int32, 2),
+        *((name, np.float32) for name in ("context_amount", "penalty_k", "lr", "min_side")),
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,22 @@ CTYPES = {int: ctypes.c_int32, float: ctypes.c_float}
 
 @functools.cache
 def _library(name: str) -> Path:
-    """`kernels/<name>.cu` as a shared library."""
+    """`kernels/<name>.cu` as a shared library with the sanitizers."""
+    path = Path(tempfile.mkdtemp(prefix="siamtrt-kernels-")) / f"{name}.so"
+    compile_for_host(name, path, SANITIZERS)
+    return path
+
+
+def compile_for_host(name: str, path: Path, extra: tuple[str, ...]) -> None:
+    """Compile `kernels/<name>.cu` to a shared library; skips the test without a compiler, fails it on a warning."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ to compile kernels for the host with")
-    path = Path(tempfile.mkdtemp(prefix="siamtrt-kernels-")) / f"{name}.so"
     options = ["-x", "c++", "-std=c++20", "-O1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
-    command = [compiler, *options, *SANITIZERS, str(KERNELS / f"{name}.cu"), "-o", str(path), "-lpthread"]
+    command = [compiler, *options, *extra, str(KERNELS / f"{name}.cu"), "-o", str(path), "-lpthread"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not result.stderr, f"warnings:\n{result.stderr}"
-    return path
 
 
 def run_on_host(

@@ -1,0 +1,72 @@
+"""Memory and launches through CuPy, on its current device and stream. Needs a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from siamtrt.kernels.launch import Sides
+from siamtrt.kernels.sources import source_of
+
+
+class CupyBuffer:
+    """A CuPy array's memory; of a structured dtype, which CuPy arrays lack, as bytes.
+
+    Args:
+        memory: C-contiguous CuPy array that owns or views the memory.
+        shape, dtype: how to read it.
+    """
+
+    def __init__(self, memory: Any, shape: Sequence[int], dtype: Any) -> None:
+        self.memory = memory
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+
+    @property
+    def pointer(self) -> int:
+        """Device address."""
+        return int(self.memory.data.ptr)
+
+    def get(self) -> np.ndarray:
+        """See `Buffer.get`."""
+        return self.memory.get().view(np.uint8).reshape(-1).view(self.dtype).reshape(self.shape)
+
+    def set(self, array: np.ndarray) -> None:
+        """See `Buffer.set`."""
+        self.memory.set(_bytes(np.ascontiguousarray(array, self.dtype).reshape(self.shape)))
+
+
+class CupyDevice:
+    """See `Device`. NVRTC compiles a kernel at its first launch; CuPy keeps the result on disk by source, options,
+    architecture and version."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy = cupy
+        self._modules: dict[str, Any] = {}
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> CupyBuffer:
+        """See `Device.empty`."""
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return CupyBuffer(self._cupy.empty(size, np.uint8), shape, dtype)
+
+    def upload(self, array: np.ndarray) -> CupyBuffer:
+        """See `Device.upload`."""
+        return CupyBuffer(self._cupy.asarray(_bytes(array)), array.shape, array.dtype)
+
+    def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
+        """See `Device.launch`; an NVTX range carries the entry's name."""
+        if name not in self._modules:
+            self._modules[name] = self._cupy.RawModule(code=source_of(name), options=("--std=c++17",))
+        self._cupy.cuda.nvtx.RangePush(entry)
+        try:
+            self._modules[name].get_function(entry)(grid, block, (arguments,))
+        finally:
+            self._cupy.cuda.nvtx.RangePop()
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """The array's memory as (n,) uint8."""
+    return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)

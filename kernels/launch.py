@@ -1,0 +1,153 @@
+"""Launches the kernels on device memory, through whatever gives memory and launches, such as CuPy or PyCUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from siamtrt.kernels.crop import CROP_ARGUMENTS, FORMATS, FRAME, MAX_OUT_SIZE, FrameFormat, Triple, crop_geometry
+from siamtrt.kernels.decode import DECODE_ARGUMENTS, DecodeConstants, decode_geometry
+from siamtrt.kernels.state import TARGET
+from siamtrt.kernels.xcorr import XcorrShape, xcorr_launch
+
+Sides = tuple[int, int, int]
+ENTRY_OF = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16"}
+
+
+class Buffer(Protocol):
+    """C-contiguous device memory with a shape and a dtype; `pointer` is its address there."""
+
+    @property
+    def pointer(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def get(self) -> np.ndarray:
+        """A copy in host memory, once everything launched before has finished."""
+        ...
+
+    def set(self, array: np.ndarray) -> None:
+        """Overwrite with an array of the same shape and dtype."""
+        ...
+
+
+class Device(Protocol):
+    """Memory and launches of one device, in order."""
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Buffer:
+        """Uninitialised memory."""
+        ...
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        """A copy of a host array."""
+        ...
+
+    def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
+        """Launch `entry` of `kernels/<name>.cu` with one struct by value: a 0-d array of a structured dtype."""
+        ...
+
+
+def frame_of(pixels: Buffer, frame_format: FrameFormat, chroma: Buffer | None = None) -> np.ndarray:
+    """A 0-d `FRAME` for a (H, W, C) uint8 buffer, or (H, W) luma with (H/2, W/2, 2) chroma for NV12."""
+    frame = np.zeros((), FRAME)
+    height, width = pixels.shape[:2]
+    frame["data"], frame["width"], frame["height"] = pixels.pointer, width, height
+    frame["pitch"] = int(np.prod(pixels.shape[1:]))
+    frame["format"] = FORMATS.index(frame_format)
+    if chroma is not None:
+        frame["chroma"], frame["chroma_pitch"] = chroma.pointer, int(np.prod(chroma.shape[1:]))
+    return frame
+
+
+def launch_crop(
+    device: Device, frame: np.ndarray | Buffer, targets: Buffer, crops: Buffer, scale_size: int, *,
+    context_amount: float = 0.5, rgb: bool = False, scale: Triple = (1.0, 1.0, 1.0), offset: Triple = (0.0, 0.0, 0.0),
+) -> None:  # fmt: skip
+    """Cut the crop of every active target: see `crop_ref`.
+
+    Args:
+        frame: from `frame_of`, or a buffer that holds one: a captured graph then cuts from what it holds at replay.
+        targets: (N,) `TARGET`.
+        crops: (N, 3, S, S) float32 or float16; slots that are not active keep what they hold.
+        scale_size, context_amount, scale, offset: see `crop_ref`.
+        rgb: planes red, green, blue instead of blue, green, red.
+
+    Raises:
+        ValueError: buffers of another shape or dtype, or a size out of range.
+    """
+    count, planes, size, width = crops.shape
+    if planes != 3 or width != size or not 1 <= size <= MAX_OUT_SIZE or scale_size < 1:
+        raise ValueError(f"crops {crops.shape}, scale_size {scale_size}; expected (N, 3, S, S), S to {MAX_OUT_SIZE}")
+    _require(targets, (count,), TARGET)
+    arguments = np.zeros((), CROP_ARGUMENTS)
+    if isinstance(frame, np.ndarray):
+        arguments["frame"] = frame
+    else:
+        _require(frame, (), FRAME)
+        arguments["described"] = frame.pointer
+    arguments["targets"], arguments["crops"] = targets.pointer, crops.pointer
+    arguments["out_size"], arguments["scale_size"], arguments["rgb"] = size, scale_size, rgb
+    arguments["context_amount"], arguments["scale"], arguments["offset"] = context_amount, scale, offset
+    device.launch("crop", f"crop_{_suffix(crops)}", *crop_geometry(count, size), arguments)
+
+
+def launch_xcorr(device: Device, entries: Sequence[tuple[Buffer, Buffer, Buffer]]) -> None:
+    """Correlate every (x, kernel, y) in one launch: see `depthwise_xcorr_ref`.
+
+    Raises:
+        ValueError: shapes that do not fit, or more than one dtype.
+    """
+    shapes, pointers = [], []
+    for x, kernel, y in entries:
+        shape = XcorrShape(*x.shape, *kernel.shape[2:])
+        _require(kernel, (*x.shape[:2], *kernel.shape[2:]), entries[0][0].dtype)
+        _require(y, (*x.shape[:2], shape.output_height, shape.output_width), entries[0][0].dtype)
+        shapes.append(shape)
+        pointers.append((x.pointer, kernel.pointer, y.pointer))
+    arguments, grid, block = xcorr_launch(shapes, pointers)
+    device.launch("xcorr", f"xcorr_{_suffix(entries[0][0])}", grid, block, arguments)
+
+
+def launch_decode(
+    device: Device, targets: Buffer, cls: Buffer, loc: Buffer, window: Buffer, anchor_sides: Buffer | None,
+    constants: DecodeConstants, frame_size: tuple[int, int],
+) -> None:  # fmt: skip
+    """Move every active target to its best proposal: see `decode_ref`.
+
+    Raises:
+        ValueError: buffers of another shape or dtype.
+    """
+    count, channels, side, _ = cls.shape
+    anchors = channels // 2
+    _require(cls, (count, 2 * anchors, side, side), cls.dtype)
+    _require(loc, (count, 4 * anchors, side, side), cls.dtype)
+    _require(targets, (count,), TARGET)
+    _require(window, (side, side), np.dtype(np.float32))
+    if anchor_sides is None:
+        _require(cls, (count, 2, side, side), cls.dtype)
+    else:
+        _require(anchor_sides, (anchors, 2), np.dtype(np.float32))
+    arguments = np.zeros((), DECODE_ARGUMENTS)
+    for name, buffer in (("targets", targets), ("cls", cls), ("loc", loc), ("window", window)):
+        arguments[name] = buffer.pointer
+    arguments["anchor_sides"] = (anchor_sides or window).pointer
+    arguments["count"], arguments["anchors"], arguments["score_size"] = count, anchors, side
+    arguments["points"], arguments["frame_size"] = anchor_sides is None, frame_size
+    for name in ("stride", "scale_size", "context_amount", "penalty_k", "lr", "min_side"):
+        arguments[name] = getattr(constants, name)
+    device.launch("decode", f"decode_{_suffix(cls)}", *decode_geometry(count, side), arguments)
+
+
+def _suffix(buffer: Buffer) -> str:
+    if buffer.dtype not in ENTRY_OF:
+        raise ValueError(f"{buffer.dtype}; expected float32 or float16")
+    return ENTRY_OF[buffer.dtype]
+
+
+def _require(buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if tuple(buffer.shape) != shape or buffer.dtype != dtype:
+        raise ValueError(f"{buffer.dtype}{tuple(buffer.shape)}; expected {dtype}{shape}")

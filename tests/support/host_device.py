@@ -1,0 +1,50 @@
+"""A `Device` whose memory is the host's and whose kernels are compiled by g++: the launchers without a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from host_kernels import compile_for_host
+
+
+@functools.cache
+def _library(name: str) -> ctypes.CDLL:
+    path = Path(tempfile.mkdtemp(prefix="siamtrt-host-")) / f"{name}.so"
+    compile_for_host(name, path, ())
+    return ctypes.CDLL(str(path))
+
+
+class HostBuffer:
+    """A NumPy array as a device buffer."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    @property
+    def pointer(self) -> int:
+        return self.array.ctypes.data
+
+    def get(self) -> np.ndarray:
+        return self.array.copy()
+
+    def set(self, array: np.ndarray) -> None:
+        self.array[...] = array
+
+
+class HostDevice:
+    """See `siamtrt.kernels.launch.Device`."""
+
+    def empty(self, shape, dtype) -> HostBuffer:
+        return HostBuffer(np.zeros(shape, dtype))
+
+    def upload(self, array: np.ndarray) -> HostBuffer:
+        return HostBuffer(np.array(array, order="C"))
+
+    def launch(self, name, entry, grid, block, arguments) -> None:
+        sides = [(ctypes.c_uint * 3)(*side) for side in (grid, block)]
+        getattr(_library(name), f"{entry}_on_host")(ctypes.c_void_p(arguments.ctypes.data), *sides)
