@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each worker takes up to 3 GB; tests of one tracker stay on one, which exports it once.
+WORKERS ?= 2
 EXTRAS := export,rtx,dev,demo
 SOURCES := $(shell find siamtrt models export calibration kernels runtime training benchmarks -name '*.py' 2>/dev/null)
 # The editable install links file by file, so a new or removed file needs it again: remember the list.
@@ -19,7 +21,7 @@ $(STAMP): pyproject.toml setup.py
 	touch $@
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

@@ -14,6 +14,17 @@ import pytest
 
 FRAMES = 12
 SIDE = 40
+GROUPED_FOLDERS = ("kernels", "models")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one worker what shares an export, a compiled kernel or a module's costly fixture."""
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        group = f"tracker {name}" if name and "exported" in getattr(item, "fixturenames", ()) else str(item.path)
+        if name or item.path.parent.name in GROUPED_FOLDERS:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def test_failing_export_leaves_nothing(fails, tiny_checkpoint, work, monkeypatch
     graph = SimpleNamespace(model=bundle_module.onnx.ModelProto(), inputs=(), outputs=())
     monkeypatch.setattr(bundle_module, "export_graphs", lambda *_: {"template": graph, "search": graph})
 
-    def parity(network, staging):
+    def parity(network, staging, batch):
         assert (staging / "search.onnx").is_file()
         if error:
             raise error
