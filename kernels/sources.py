@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-INCLUDE = '#include "common.cuh"\n'
+OWN_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.M)
 
 
 @functools.cache
 def source_of(name: str) -> str:
-    """`<name>.cu` with `common.cuh` in its place: a compiler's cache then knows when either has changed."""
-    return (FOLDER / f"{name}.cu").read_text(encoding="utf-8").replace(INCLUDE, _common(), 1)
+    """`<name>.cu` with our headers in their place, each once: a compiler's cache then knows when one has changed."""
+    return _inlined(f"{name}.cu", set())
 
 
-def _common() -> str:
-    return (FOLDER / "common.cuh").read_text(encoding="utf-8").replace("#pragma once\n", "")
+def _inlined(file: str, seen: set[str]) -> str:
+    if file in seen:
+        return ""
+    seen.add(file)
+    text = (FOLDER / file).read_text(encoding="utf-8").replace("#pragma once\n", "")
+    return OWN_INCLUDE.sub(lambda match: _inlined(match[1], seen), text)
