@@ -12,10 +12,10 @@ from siamtrt.kernels.sources import source_of
 
 
 class CupyBuffer:
-    """A CuPy array's memory; of a structured dtype, which CuPy arrays lack, as bytes.
+    """Bytes of a CuPy array, read as any dtype: CuPy's own arrays know no structured ones.
 
     Args:
-        memory: C-contiguous CuPy array that owns or views the memory.
+        memory: one-dimensional CuPy array of bytes that owns or views the memory.
         shape, dtype: how to read it.
     """
 
@@ -30,11 +30,21 @@ class CupyBuffer:
 
     def get(self) -> np.ndarray:
         """See `Buffer.get`."""
-        return self.memory.get().view(np.uint8).reshape(-1).view(self.dtype).reshape(self.shape)
+        return self.memory.get().view(self.dtype).reshape(self.shape)
 
     def set(self, array: np.ndarray) -> None:
         """See `Buffer.set`."""
         self.memory.set(_bytes(np.ascontiguousarray(array, self.dtype).reshape(self.shape)))
+
+
+    def rows(self, first: int, count: int) -> CupyBuffer:
+        """See `Buffer.rows`."""
+        step = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return CupyBuffer(self.memory[first * step : (first + count) * step], (count, *self.shape[1:]), self.dtype)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.pointer, False), "version": 3}
 
 
 class CupyDevice:
@@ -55,6 +65,10 @@ class CupyDevice:
     def upload(self, array: np.ndarray) -> CupyBuffer:
         """See `Device.upload`."""
         return CupyBuffer(self._cupy.asarray(_bytes(array)), array.shape, array.dtype)
+
+    def copy(self, source: CupyBuffer, target: CupyBuffer) -> None:
+        """See `Device.copy`."""
+        target.memory[...] = source.memory
 
     def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
         """See `Device.launch`; an NVTX range carries the entry's name."""

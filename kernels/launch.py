@@ -34,6 +34,10 @@ class Buffer(Protocol):
         """Overwrite with an array of the same shape and dtype."""
         ...
 
+    def rows(self, first: int, count: int) -> Buffer:
+        """The same memory from row `first` of the first axis on, `count` rows."""
+        ...
+
 
 class Device(Protocol):
     """Memory and launches of one device, in order."""
@@ -44,6 +48,10 @@ class Device(Protocol):
 
     def upload(self, array: np.ndarray) -> Buffer:
         """A copy of a host array."""
+        ...
+
+    def copy(self, source: Buffer, target: Buffer) -> None:
+        """Copy between buffers of the same shape and dtype."""
         ...
 
     def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:

@@ -12,27 +12,46 @@ from siamtrt.kernels.sources import source_of
 
 
 class PycudaBuffer:
-    """Device memory with a shape and a dtype; freed with the object."""
+    """Device memory with a shape and a dtype; freed with the last buffer on it.
 
-    def __init__(self, driver: Any, shape: Sequence[int], dtype: Any) -> None:
-        self._driver = driver
+    Args:
+        driver: `pycuda.driver`.
+        memory: the allocation.
+        offset: of the buffer in it, in bytes.
+    """
+
+    def __init__(self, driver: Any, memory: Any, shape: Sequence[int], dtype: Any, offset: int = 0) -> None:
+        self._driver, self._memory, self._offset = driver, memory, offset
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self._memory = driver.mem_alloc(max(1, int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize))
 
     @property
     def pointer(self) -> int:
         """Device address."""
-        return int(self._memory)
+        return int(self._memory) + self._offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the buffer."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def get(self) -> np.ndarray:
         """See `Buffer.get`."""
         array = np.empty(self.shape, self.dtype)
-        self._driver.memcpy_dtoh(array, self._memory)
+        self._driver.memcpy_dtoh(array, self.pointer)
         return array
 
     def set(self, array: np.ndarray) -> None:
         """See `Buffer.set`."""
-        self._driver.memcpy_htod(self._memory, np.ascontiguousarray(array, self.dtype).reshape(self.shape))
+        self._driver.memcpy_htod(self.pointer, np.ascontiguousarray(array, self.dtype).reshape(self.shape))
+
+    def rows(self, first: int, count: int) -> PycudaBuffer:
+        """See `Buffer.rows`."""
+        offset = self._offset + first * self.size_bytes // self.shape[0]
+        return PycudaBuffer(self._driver, self._memory, (count, *self.shape[1:]), self.dtype, offset)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.pointer, False), "version": 3}
 
 
 class PycudaDevice:
@@ -47,13 +66,18 @@ class PycudaDevice:
 
     def empty(self, shape: Sequence[int], dtype: Any) -> PycudaBuffer:
         """See `Device.empty`."""
-        return PycudaBuffer(self._driver, shape, dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return PycudaBuffer(self._driver, self._driver.mem_alloc(max(1, size)), shape, dtype)
 
     def upload(self, array: np.ndarray) -> PycudaBuffer:
         """See `Device.upload`."""
         buffer = self.empty(array.shape, array.dtype)
         buffer.set(array)
         return buffer
+
+    def copy(self, source: PycudaBuffer, target: PycudaBuffer) -> None:
+        """See `Device.copy`."""
+        self._driver.memcpy_dtod(target.pointer, source.pointer, source.size_bytes)
 
     def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
         """See `Device.launch`."""

@@ -1,14 +1,17 @@
-"""The PyTorch module behind the session contract: the reference every other backend is compared with."""
+"""The PyTorch module behind the session contracts: the reference every other backend is compared with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from siamtrt.errors import BundleError
+from siamtrt.kernels.launch import Buffer, Device
 from siamtrt.manifest import GraphSpec, Manifest
 from siamtrt.models.checkpoints import load_network
 from siamtrt.models.network import method_of
@@ -39,6 +42,39 @@ class TorchSession(CheckedSession):
     def close(self) -> None:
         super().close()
         self._branch = None
+
+
+class TorchDeviceSession:
+    """One branch of a network that reads and writes buffers.
+
+    PyTorch works on its current stream: make that the device's, as `torch.cuda.ExternalStream` does for CuPy's.
+
+    Args:
+        module: a `SiameseNetwork` in evaluation mode, on the device the memory is on.
+        graph: name of one of its graphs.
+        spec: its tensors, from the manifest.
+        device: gives the memory.
+    """
+
+    def __init__(self, module: nn.Module, graph: str, spec: GraphSpec, device: Device) -> None:
+        self._branch = getattr(module, method_of(graph))
+        self.inputs: Mapping[str, Buffer] = {t.name: device.upload(np.zeros(t.shape, t.dtype)) for t in spec.inputs}
+        self.outputs: Mapping[str, Buffer] = {t.name: device.empty(t.shape, t.dtype) for t in spec.outputs}
+        self._given = [tensor_of(buffer) for buffer in self.inputs.values()]
+        self._wanted = [tensor_of(buffer) for buffer in self.outputs.values()]
+
+    def run(self) -> None:
+        """See `DeviceSession.run`."""
+        with torch.inference_mode():
+            for wanted, result in zip(self._wanted, self._branch(*self._given), strict=True):
+                wanted.copy_(result)
+
+
+def tensor_of(buffer: Any) -> Tensor:
+    """A tensor on a buffer's own memory, by its `__cuda_array_interface__` or `__array_interface__`."""
+    if hasattr(buffer, "__cuda_array_interface__"):
+        return torch.as_tensor(buffer, device="cuda")
+    return torch.from_numpy(np.asarray(buffer))
 
 
 def load_module(manifest: Manifest, checkpoint: Path | str | None, threads: int | None = None) -> nn.Module:

@@ -35,6 +35,13 @@ class HostBuffer:
     def set(self, array: np.ndarray) -> None:
         self.array[...] = array
 
+    def rows(self, first: int, count: int) -> HostBuffer:
+        return HostBuffer(self.array[first : first + count])
+
+    @property
+    def __array_interface__(self):
+        return self.array.__array_interface__
+
 
 class HostDevice:
     """See `siamtrt.kernels.launch.Device`."""
@@ -44,6 +51,9 @@ class HostDevice:
 
     def upload(self, array: np.ndarray) -> HostBuffer:
         return HostBuffer(np.array(array, order="C"))
+
+    def copy(self, source, target) -> None:
+        target.array[...] = source.array
 
     def launch(self, name, entry, grid, block, arguments) -> None:
         sides = [(ctypes.c_uint * 3)(*side) for side in (grid, block)]
