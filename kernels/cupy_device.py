@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from siamtrt.kernels.launch import Sides
+from siamtrt.kernels.launch import Launch
 from siamtrt.kernels.sources import source_of
 
 
@@ -70,15 +70,19 @@ class CupyDevice:
         """See `Device.copy`."""
         target.memory[...] = source.memory
 
-    def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
+    def launch(self, launch: Launch) -> None:
         """See `Device.launch`; an NVTX range carries the entry's name."""
-        if name not in self._modules:
-            self._modules[name] = self._cupy.RawModule(code=source_of(name), options=("--std=c++17",))
-        self._cupy.cuda.nvtx.RangePush(entry)
+        if launch.name not in self._modules:
+            self._modules[launch.name] = self._cupy.RawModule(code=source_of(launch.name), options=("--std=c++17",))
+        self._cupy.cuda.nvtx.RangePush(launch.entry)
         try:
-            self._modules[name].get_function(entry)(grid, block, (arguments,))
+            self._modules[launch.name].get_function(launch.entry)(launch.grid, launch.block, (launch.arguments,))
         finally:
             self._cupy.cuda.nvtx.RangePop()
+
+    def synchronize(self) -> None:
+        """See `Device.synchronize`."""
+        self._cupy.cuda.get_current_stream().synchronize()
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Launches the kernels on device memory, through whatever gives memory and launches, such as CuPy or PyCUDA."""
+"""Plans launches of the kernels on device memory, for whatever gives memory and launches, such as CuPy or PyCUDA."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,19 @@ from siamtrt.kernels.xcorr import XcorrShape, xcorr_launch
 
 Sides = tuple[int, int, int]
 ENTRY_OF = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16"}
+
+
+class Launch(NamedTuple):
+    """One launch: `entry` of `kernels/<name>.cu` with one struct by value, a 0-d array of a structured dtype.
+
+    It holds addresses: it may be repeated as long as the buffers it was planned for live.
+    """
+
+    name: str
+    entry: str
+    grid: Sides
+    block: Sides
+    arguments: np.ndarray
 
 
 class Buffer(Protocol):
@@ -54,8 +67,12 @@ class Device(Protocol):
         """Copy between buffers of the same shape and dtype."""
         ...
 
-    def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
-        """Launch `entry` of `kernels/<name>.cu` with one struct by value: a 0-d array of a structured dtype."""
+    def launch(self, launch: Launch) -> None:
+        """Enqueue a launch."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until everything launched has finished."""
         ...
 
 
@@ -71,10 +88,10 @@ def frame_of(pixels: Buffer, frame_format: FrameFormat, chroma: Buffer | None = 
     return frame
 
 
-def launch_crop(
-    device: Device, frame: np.ndarray | Buffer, targets: Buffer, crops: Buffer, scale_size: int, *,
+def plan_crop(
+    frame: np.ndarray | Buffer, targets: Buffer, crops: Buffer, scale_size: int, *,
     context_amount: float = 0.5, rgb: bool = False, scale: Triple = (1.0, 1.0, 1.0), offset: Triple = (0.0, 0.0, 0.0),
-) -> None:  # fmt: skip
+) -> Launch:  # fmt: skip
     """Cut the crop of every active target: see `crop_ref`.
 
     Args:
@@ -100,10 +117,10 @@ def launch_crop(
     arguments["targets"], arguments["crops"] = targets.pointer, crops.pointer
     arguments["out_size"], arguments["scale_size"], arguments["rgb"] = size, scale_size, rgb
     arguments["context_amount"], arguments["scale"], arguments["offset"] = context_amount, scale, offset
-    device.launch("crop", f"crop_{_suffix(crops)}", *crop_geometry(count, size), arguments)
+    return Launch("crop", f"crop_{_suffix(crops)}", *crop_geometry(count, size), arguments)
 
 
-def launch_xcorr(device: Device, entries: Sequence[tuple[Buffer, Buffer, Buffer]]) -> None:
+def plan_xcorr(entries: Sequence[tuple[Buffer, Buffer, Buffer]]) -> Launch:
     """Correlate every (x, kernel, y) in one launch: see `depthwise_xcorr_ref`.
 
     Raises:
@@ -117,13 +134,13 @@ def launch_xcorr(device: Device, entries: Sequence[tuple[Buffer, Buffer, Buffer]
         shapes.append(shape)
         pointers.append((x.pointer, kernel.pointer, y.pointer))
     arguments, grid, block = xcorr_launch(shapes, pointers)
-    device.launch("xcorr", f"xcorr_{_suffix(entries[0][0])}", grid, block, arguments)
+    return Launch("xcorr", f"xcorr_{_suffix(entries[0][0])}", grid, block, arguments)
 
 
-def launch_decode(
-    device: Device, targets: Buffer, cls: Buffer, loc: Buffer, window: Buffer, anchor_sides: Buffer | None,
+def plan_decode(
+    targets: Buffer, cls: Buffer, loc: Buffer, window: Buffer, anchor_sides: Buffer | None,
     constants: DecodeConstants, frame_size: tuple[int, int],
-) -> None:  # fmt: skip
+) -> Launch:  # fmt: skip
     """Move every active target to its best proposal: see `decode_ref`.
 
     Raises:
@@ -147,7 +164,7 @@ def launch_decode(
     arguments["points"], arguments["frame_size"] = anchor_sides is None, frame_size
     for name in ("stride", "scale_size", "context_amount", "penalty_k", "lr", "min_side"):
         arguments[name] = getattr(constants, name)
-    device.launch("decode", f"decode_{_suffix(cls)}", *decode_geometry(count, side), arguments)
+    return Launch("decode", f"decode_{_suffix(cls)}", *decode_geometry(count, side), arguments)
 
 
 def _suffix(buffer: Buffer) -> str:

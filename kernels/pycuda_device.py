@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from siamtrt.kernels.launch import Sides
+from siamtrt.kernels.launch import Launch
 from siamtrt.kernels.sources import source_of
 
 
@@ -79,10 +79,16 @@ class PycudaDevice:
         """See `Device.copy`."""
         self._driver.memcpy_dtod(target.pointer, source.pointer, source.size_bytes)
 
-    def launch(self, name: str, entry: str, grid: Sides, block: Sides, arguments: np.ndarray) -> None:
+    def launch(self, launch: Launch) -> None:
         """See `Device.launch`."""
-        if name not in self._modules:
+        if launch.name not in self._modules:
             from pycuda.compiler import SourceModule
 
-            self._modules[name] = SourceModule(source_of(name), options=["-std=c++17"], no_extern_c=True)
-        self._modules[name].get_function(entry)(arguments[()], grid=grid, block=block)
+            self._modules[launch.name] = SourceModule(source_of(launch.name), options=["-std=c++17"], no_extern_c=True)
+        self._modules[launch.name].get_function(launch.entry)(
+            launch.arguments[()], grid=launch.grid, block=launch.block
+        )
+
+    def synchronize(self) -> None:
+        """See `Device.synchronize`."""
+        self._driver.Context.synchronize()

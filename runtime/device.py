@@ -11,7 +11,7 @@ from siamtrt.boxes import check_box
 from siamtrt.consistency import can_batch
 from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.kernels.decode import DecodeConstants, window_table
-from siamtrt.kernels.launch import Buffer, Device, frame_of, launch_crop, launch_decode
+from siamtrt.kernels.launch import Buffer, Device, frame_of, plan_crop, plan_decode
 from siamtrt.kernels.state import INVALID, TARGET
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import check_frame, mean_colour
@@ -134,18 +134,17 @@ class DeviceTracker:
         crops = next(iter(search.inputs.values()))
         self._crop(pixels, self._targets, crops)
         search.run()
-        launch_decode(
-            self._device, self._targets, search.outputs["cls"], search.outputs["loc"], self._window, self._sides,
-            self._constants, (width, height),
-        )  # fmt: skip
+        maps = search.outputs["cls"], search.outputs["loc"]
+        decode = plan_decode(self._targets, *maps, self._window, self._sides, self._constants, (width, height))
+        self._device.launch(decode)
         return self.states
 
     def _crop(self, frame: Buffer, targets: Buffer, crops: Buffer) -> None:
         preprocessing = self.manifest.preprocessing
-        launch_crop(
-            self._device, frame_of(frame, "bgr"), targets, crops, preprocessing.scale_size,
+        self._device.launch(plan_crop(
+            frame_of(frame, "bgr"), targets, crops, preprocessing.scale_size,
             context_amount=preprocessing.context_amount, rgb=preprocessing.channel_order == "rgb",
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _on_device(self, frame: np.ndarray | Buffer) -> Buffer:
         """The frame in device memory: uploaded into the same buffer every time, or as it is."""

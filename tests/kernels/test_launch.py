@@ -10,7 +10,7 @@ from host_device import HostDevice
 
 from siamtrt.kernels.crop import FRAME, crop_ref
 from siamtrt.kernels.decode import DecodeConstants, decode_ref, window_table
-from siamtrt.kernels.launch import frame_of, launch_crop, launch_decode, launch_xcorr
+from siamtrt.kernels.launch import frame_of, plan_crop, plan_decode, plan_xcorr
 from siamtrt.kernels.sources import source_of
 from siamtrt.kernels.state import TARGET
 from siamtrt.kernels.xcorr import depthwise_xcorr_ref
@@ -56,7 +56,8 @@ def test_crop(device, dtype, described):
     frame = frame_of(source, "bgr")
     crops = device.upload(np.zeros((3, 3, 33, 33), dtype))
     given = device.upload(frame) if described else frame
-    launch_crop(device, given, device.upload(THREE), crops, 20, rgb=True, scale=scale, offset=offset)
+    targets = device.upload(THREE)
+    device.launch(plan_crop(given, targets, crops, 20, rgb=True, scale=scale, offset=offset))
     expected = crop_ref(pixels, THREE, 33, 20, channel_order="rgb", dtype=dtype, scale=scale, offset=offset)
     found, tolerance = crops.get(), 1 if dtype is np.float16 else 1e-3
     np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=tolerance)
@@ -69,7 +70,8 @@ def test_crop_of_nv12(device):
     chroma = rng.integers(0, 256, (40, 60, 2), dtype=np.uint8)
     crops = device.upload(np.zeros((3, 3, 33, 33), np.float32))
     y, uv = device.upload(luma), device.upload(chroma)
-    launch_crop(device, frame_of(y, "nv12", uv), device.upload(THREE), crops, 20)
+    targets = device.upload(THREE)
+    device.launch(plan_crop(frame_of(y, "nv12", uv), targets, crops, 20))
     expected = crop_ref((luma, chroma), THREE, 33, 20, frame_format="nv12")
     np.testing.assert_allclose(crops.get(), expected, atol=1e-3)
 
@@ -85,7 +87,7 @@ def test_xcorr_of_several_entries(device, dtype, tolerance):
     for x, kernel in arrays:
         y = np.zeros((*x.shape[:2], x.shape[2] - kernel.shape[2] + 1, x.shape[3] - kernel.shape[3] + 1), dtype)
         entries.append((device.upload(x), device.upload(kernel), device.upload(y)))
-    launch_xcorr(device, entries)
+    device.launch(plan_xcorr(entries))
     for (x, kernel), (_, _, y) in zip(arrays, entries, strict=True):
         expected = depthwise_xcorr_ref(x.astype(np.float32), kernel.astype(np.float32))
         np.testing.assert_allclose(y.get().astype(np.float32), expected, atol=tolerance * np.abs(expected).max())
@@ -102,9 +104,8 @@ def test_decode(device, points):
     window = window_table(17, 0.4)
     state = device.upload(THREE)
     given = None if sides is None else device.upload(sides)
-    launch_decode(
-        device, state, device.upload(cls), device.upload(loc), device.upload(window), given, constants, (120, 80)
-    )
+    maps = device.upload(cls), device.upload(loc), device.upload(window)  # alive until the launch has finished
+    device.launch(plan_decode(state, *maps, given, constants, (120, 80)))
     found, expected = state.get(), decode_ref(THREE, cls, loc, window, sides, constants, (120, 80))
     for name in ("center", "size"):
         np.testing.assert_allclose(found[name], expected[name], atol=0.01)
@@ -119,18 +120,18 @@ def test_buffers_that_do_not_fit_are_refused():
     pixels = device.upload(np.zeros((8, 8, 3), np.uint8))
     targets, crops = device.upload(THREE), device.empty((3, 3, 33, 33), np.float32)
     with pytest.raises(ValueError, match="expected"):
-        launch_crop(device, frame_of(pixels, "bgr"), device.upload(THREE[:2]), crops, 20)
+        plan_crop(frame_of(pixels, "bgr"), device.upload(THREE[:2]), crops, 20)
     with pytest.raises(ValueError, match="expected float32 or float16"):
-        launch_crop(device, frame_of(pixels, "bgr"), targets, device.empty((3, 3, 33, 33), np.float64), 20)
+        plan_crop(frame_of(pixels, "bgr"), targets, device.empty((3, 3, 33, 33), np.float64), 20)
     with pytest.raises(ValueError, match="expected"):
-        launch_crop(device, device.empty((), np.float32), targets, crops, 20)
+        plan_crop(device.empty((), np.float32), targets, crops, 20)
     x, kernel, y = (device.empty(shape, np.float32) for shape in ((1, 2, 9, 9), (1, 2, 3, 3), (1, 2, 7, 6)))
     with pytest.raises(ValueError, match="expected"):
-        launch_xcorr(device, [(x, kernel, y)])
+        plan_xcorr([(x, kernel, y)])
     maps = [device.empty((3, c, 5, 5), np.float32) for c in (2, 4)]
     constants = DecodeConstants(8, 127, 0.1, 0.4)
     with pytest.raises(ValueError, match="expected"):
-        launch_decode(device, targets, *maps, device.empty((4, 4), np.float32), None, constants, (10, 10))
+        plan_decode(targets, *maps, device.empty((4, 4), np.float32), None, constants, (10, 10))
     assert device.upload(np.zeros((), FRAME)).shape == ()
 
 

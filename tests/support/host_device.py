@@ -55,6 +55,10 @@ class HostDevice:
     def copy(self, source, target) -> None:
         target.array[...] = source.array
 
-    def launch(self, name, entry, grid, block, arguments) -> None:
-        sides = [(ctypes.c_uint * 3)(*side) for side in (grid, block)]
-        getattr(_library(name), f"{entry}_on_host")(ctypes.c_void_p(arguments.ctypes.data), *sides)
+    def launch(self, launch) -> None:
+        sides = [(ctypes.c_uint * 3)(*side) for side in (launch.grid, launch.block)]
+        entry = getattr(_library(launch.name), f"{launch.entry}_on_host")
+        entry(ctypes.c_void_p(launch.arguments.ctypes.data), *sides)
+
+    def synchronize(self) -> None:
+        """Launches have finished when they return."""
