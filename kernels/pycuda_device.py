@@ -75,7 +75,7 @@ class PycudaDevice:
         buffer.set(array)
         return buffer
 
-    def copy(self, source: PycudaBuffer, target: PycudaBuffer) -> None:
+    def copy(self, source: Any, target: Any) -> None:
         """See `Device.copy`."""
         self._driver.memcpy_dtod(target.pointer, source.pointer, source.size_bytes)
 

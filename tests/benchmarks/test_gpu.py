@@ -1,0 +1,66 @@
+"""The GPU benchmark's checks and comparisons, on the host's memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from host_device import HostDevice
+
+from siamtrt.benchmarks import gpu
+
+
+class Broken(HostDevice):
+    """Loses every launch of one kernel."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def launch(self, launch):
+        if launch.name != self.name:
+            super().launch(launch)
+
+
+def test_kernels_pass():
+    checks = gpu.check_kernels(HostDevice())
+    assert [check.kernel for check in checks] == [
+        "crop_f32", "xcorr_f32", "decode_f32", "crop_f16", "xcorr_f16", "decode_f16",
+    ]  # fmt: skip
+    assert all(check.passed for check in checks), checks
+
+
+@pytest.mark.parametrize("name", ["crop", "xcorr", "decode"])
+def test_a_kernel_that_does_nothing_does_not_pass(name):
+    failed = {check.kernel for check in gpu.check_kernels(Broken(name)) if not check.passed}
+    assert failed == {f"{name}_f32", f"{name}_f16"}
+
+
+def test_both_sides_of_the_correlation_compute_the_same(monkeypatch):
+    """What is timed against each other: our launch and the grouped convolutions, on the same memory."""
+    torch = pytest.importorskip("torch", reason="needs the export extra")
+    monkeypatch.setattr(gpu, "MAPS", ((8, 11, 5), (4, 9, 3)))
+    monkeypatch.setattr(gpu, "WARM_UP", 0)
+    monkeypatch.setattr(gpu, "RUNS", 1)
+    results, seen = [], []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *a, **k: results.append(convolve(*a, **k)) or results[-1])
+
+    def grouped(entries):
+        seen.extend(entries)
+        return gpu.torch_grouped(entries)
+
+    row = gpu.time_xcorr(HostDevice(), np.float32, 2, grouped)
+    assert row["bytes"] == 4 * sum(int(np.prod(buffer.shape)) for entry in seen for buffer in entry)
+    assert len(results) % 4 == 0
+    for index, (_, _, y) in enumerate(seen):
+        branches = [results[2 * index + branch].reshape(2, -1, *y.shape[2:]) for branch in (0, 1)]
+        np.testing.assert_allclose(torch.cat(branches, dim=1).numpy(), y.get(), atol=1e-4)
+
+
+def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path):
+    if gpu.gpu_name():
+        pytest.skip("there is a GPU")
+    result = CliRunner().invoke(gpu.main, ["-o", str(tmp_path / "gpu.json")])
+    assert result.exit_code == 2
+    assert "no GPU that CuPy can use" in result.output
+    assert list(tmp_path.iterdir()) == []
