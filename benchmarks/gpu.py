@@ -1,7 +1,7 @@
 """What is to be measured on a GPU, in one command: `python -m siamtrt.benchmarks.gpu -o gpu.json`.
 
 Right first: every kernel beside its NumPy reference. Then time: the correlation of SiamRPN++'s maps in one launch
-beside PyTorch's grouped convolutions and the memory's own speed. Whole updates are not measured yet.
+beside PyTorch's grouped convolutions and the memory's own speed, and whole updates (`gpu_updates`).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _decode_error(device: Device, rng: np.random.Generator, dtype: Any) -> float
     return float(max(np.abs(found[name] - expected[name]).max() for name in ("center", "size")))
 
 
-def milliseconds(device: Device, work: Callable[[], None], repeat: int = 10) -> float:
+def milliseconds(device: Device, work: Callable[[], object], repeat: int = 10) -> float:
     """Median over runs of the time one call takes, `repeat` of them queued at once."""
     samples = []
     for _ in range(WARM_UP + RUNS):
@@ -182,10 +182,19 @@ def main(output: Path) -> None:
     if all(check.passed for check in checks):
         cases = [(dtype, targets) for dtype in (np.float32, np.float16) for targets in TARGETS]
         report["xcorr"] = [time_xcorr(device, dtype, targets, torch_grouped) for dtype, targets in cases]
-        for row in report["xcorr"]:
+        for case in report["xcorr"]:
             click.echo(
-                f"xcorr {row['dtype']}, {row['targets']} targets: {row['ours_ms']:.3f} ms, {row['times_faster']:.1f}x "
-                f"six grouped convolutions, {row['roofline_share']:.0%} of a copy's speed"
+                f"xcorr {case['dtype']}, {case['targets']} targets: {case['ours_ms']:.3f} ms, "
+                f"{case['times_faster']:.1f}x six grouped convolutions, {case['roofline_share']:.0%} of a copy's speed"
+            )
+        from siamtrt.benchmarks.gpu_updates import TRACKERS, time_updates
+
+        updates = [row for name in TRACKERS for half in (False, True) for row in time_updates(device, name, half)]
+        report["updates"] = [dataclasses.asdict(row) for row in updates]
+        for row in updates:
+            click.echo(
+                f"{row.tracker} {row.dtype}, {row.slots} targets: {row.device_ms:.3f} ms an update; "
+                f"eager FP32 with one target: {row.eager_ms:.3f} ms"
             )
     write_whole(output, (json.dumps(report, indent=1) + "\n").encode())
     if not all(check.passed for check in checks):

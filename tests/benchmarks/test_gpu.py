@@ -64,3 +64,27 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path):
     assert result.exit_code == 2
     assert "no GPU that CuPy can use" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_updates_that_are_timed_follow_the_target(short_video, half):
+    """The device's tracker and the eager one, as the benchmark makes them, agree; in FP16 within two pixels."""
+    gpu_updates = pytest.importorskip("siamtrt.benchmarks.gpu_updates", reason="needs the export extra")
+    box = tuple(short_video.boxes_xywh[0])
+    tracker = gpu_updates.device_tracker(HostDevice(), "placeholder", 2, half, "cpu")
+    with gpu_updates.eager_tracker("placeholder", "cpu") as eager:
+        eager.init(short_video.frames[0], box)
+        tracker.add(short_video.frames[0], box)
+        for frame in short_video.frames[1:5]:
+            expected = eager.update(frame)
+            np.testing.assert_allclose(tracker.update(frame)[0].box_xywh, expected.box_xywh, atol=2 if half else 0.05)
+
+
+def test_updates_are_timed(monkeypatch):
+    gpu_updates = pytest.importorskip("siamtrt.benchmarks.gpu_updates", reason="needs the export extra")
+    monkeypatch.setattr(gpu, "WARM_UP", 0)
+    monkeypatch.setattr(gpu, "RUNS", 1)
+    rows = gpu_updates.time_updates(HostDevice(), "placeholder", False, (1, 2), "cpu")
+    assert [row.slots for row in rows] == [1, 2]
+    assert all(row.device_ms > 0 for row in rows)
+    assert rows[0].eager_ms == rows[1].eager_ms > 0

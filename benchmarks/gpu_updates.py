@@ -1,0 +1,105 @@
+"""Whole updates on a GPU: the device's tracker beside eager PyTorch with crop and decoding on the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from siamtrt.benchmarks.gpu import milliseconds
+from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
+from siamtrt.kernels.launch import Device
+from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec
+from siamtrt.models.network import SiameseNetwork
+from siamtrt.models.preset import Preset
+from siamtrt.models.presets import get_preset
+from siamtrt.runtime.device import DeviceTracker
+from siamtrt.runtime.torch_session import TorchDeviceSession, TorchSession
+from siamtrt.runtime.tracker import Tracker
+
+TRACKERS = ("siamrpn_alex_dwxcorr", "siamrpn_mobilev2_l234_dwxcorr", "siamrpn_r50_l234_dwxcorr")
+SLOTS = (1, 4, 16, 64)
+FRAME_SIZE = (1280, 720)
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateTime:
+    """Median milliseconds of an update of `slots` targets, and of the eager FP32 tracker's update of one."""
+
+    tracker: str
+    dtype: str
+    slots: int
+    device_ms: float
+    eager_ms: float
+
+
+def manifest_of(network: SiameseNetwork, preset: Preset, batch: int = 1, dtype: str = "float32") -> Manifest:
+    """A manifest without a bundle: tensors as the network gives them, no files, no parity.
+
+    Args:
+        dtype: of every tensor.
+    """
+    graphs: dict[str, GraphSpec] = {}
+
+    def run(call: Call, feeds: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        with torch.no_grad():
+            outputs = getattr(network, call.method)(*feeds.values())
+        named = dict(zip(call.outputs, outputs, strict=True))
+        sides = ({key: tuple(value.shape) for key, value in side.items()} for side in (feeds, named))
+        inputs, found = (tuple(TensorSpec(key, shape, dtype) for key, shape in side.items()) for side in sides)
+        graphs[call.graph] = GraphSpec(f"{call.graph}.none", "0" * 64, inputs, found)
+        return list(outputs)
+
+    calls = graph_calls(network, preset, batch)
+    run_calls(
+        calls, example_inputs(network), lambda _, shape: torch.zeros(shape), run,
+        lambda tensor, count: torch.cat([tensor] * count),
+    )  # fmt: skip
+    return Manifest(
+        preset.name, preset.paper, Source("none", "0" * 64), graphs, preset.preprocessing, preset.decoding,
+        preset.tracking, {"none": 0.0}, {}, strategies=preset.strategies, batch=batch,
+    )  # fmt: skip
+
+
+def device_tracker(device: Device, name: str, batch: int, half: bool, where: str = "cuda") -> DeviceTracker:
+    """The device's tracker of a preset with seeded weights, its network in PyTorch."""
+    network, preset = seeded(name), get_preset(name)
+    manifest = manifest_of(network, preset, batch, "float16" if half else "float32")
+    module = (network.half() if half else network).to(where)
+    sessions = {graph: TorchDeviceSession(module, graph, spec, device) for graph, spec in manifest.graphs.items()}
+    return DeviceTracker(manifest, device, sessions)
+
+
+def eager_tracker(name: str, where: str = "cuda") -> Tracker:
+    """The ordinary tracker of a preset with the same weights, its network in eager PyTorch, FP32."""
+    network = seeded(name)
+    manifest = manifest_of(network, get_preset(name))
+    sessions = {graph: TorchSession(network, graph, spec, where) for graph, spec in manifest.graphs.items()}
+    return Tracker(manifest, sessions)
+
+
+def seeded(name: str) -> SiameseNetwork:
+    """A preset's network in evaluation mode, as its constructor initialises it from seed 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return get_preset(name).build().eval()
+
+
+def time_updates(
+    device: Device, name: str, half: bool, slots: tuple[int, ...] = SLOTS, where: str = "cuda"
+) -> list[UpdateTime]:
+    """Updates on a random 1280x720 frame in host memory, which every update uploads."""
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (FRAME_SIZE[1], FRAME_SIZE[0], 3), dtype=np.uint8)
+    with eager_tracker(name, where) as eager:
+        eager.init(frame, (600, 300, 80, 60))
+        eager_ms = milliseconds(device, lambda: eager.update(frame), repeat=1)
+    times = []
+    for count in slots:
+        tracker = device_tracker(device, name, count, half, where)
+        for index in range(count):
+            tracker.add(frame, (100 + 15 * index, 100 + 8 * index, 80, 60))
+        took = milliseconds(device, lambda tracker=tracker: tracker.update(frame), repeat=1)  # type: ignore[misc]
+        times.append(UpdateTime(name, "float16" if half else "float32", count, took, eager_ms))
+    return times
