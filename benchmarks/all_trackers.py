@@ -46,11 +46,7 @@ class Row:
 
 
 def run_tracker(name: str, video: Path, init: str, frames: int, targets: Sequence[str], folder: Path) -> Row:
-    """Run `siamtrt export`, `build` and `track` on seeded weights, as the command line does.
-
-    Raises:
-        SiamtrtError: what a command reports.
-    """
+    """Run `siamtrt export`, `build` and `track` on seeded weights, as the command line does, its exits included."""
     bundle, boxes = folder / "bundle", folder / "boxes.csv"
     checkpoint = save_seeded(name, folder / "model.pth")
     export_s = _timed(["export", str(checkpoint), "-o", str(bundle), "--model", name])
@@ -67,20 +63,30 @@ def run_tracker(name: str, video: Path, init: str, frames: int, targets: Sequenc
 
 
 def _timed(arguments: list[str]) -> float:
-    """Seconds a command took; what it prints is dropped."""
-    start = perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        siamtrt.main(arguments, standalone_mode=False)
+    """Seconds a command took; what it prints is dropped, but for the error that ends it."""
+    start, errors = perf_counter(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+            siamtrt.main(arguments, standalone_mode=False)
+    except SystemExit:
+        click.echo(errors.getvalue(), nl=False, err=True)
+        raise
     return perf_counter() - start
 
 
 @click.command()
-@click.argument("video", type=click.Path(path_type=Path))
+@click.argument("video", type=click.Path(path_type=Path, exists=True))
 @click.option("--init", required=True, help="The target in the first frame: x,y,w,h in pixels.")
-@click.option("--model", "models", multiple=True, help="Only this preset; may be given several times.")
+@click.option(
+    "--model", "models", multiple=True, type=click.Choice(list(PRESETS)), metavar="NAME",
+    help="Only this preset; may be given several times.",
+)  # fmt: skip
 @click.option("--frames", type=click.IntRange(2), default=50, show_default=True, help="Frames to track through.")
 @click.option("--target", default="sm86,sm89", show_default=True, help="GPU architectures; empty builds nothing.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Markdown file to write, row by row.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Markdown file to write, row by row.",
+)  # fmt: skip
 def main(
     video: Path, init: str, models: tuple[str, ...], frames: int, target: str, output: Path | None
 ) -> None:

@@ -163,42 +163,56 @@ def torch_grouped(entries: Sequence[tuple[Any, Any, Any]]) -> Callable[[], None]
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="JSON to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False, writable=True), required=True,
+    help="JSON to write, part by part.",
+)  # fmt: skip
 def main(output: Path) -> None:
     """Check and time the kernels on this machine's GPU, through CuPy."""
     from siamtrt.kernels.cupy_device import CupyDevice
 
     if gpu_name() is None:
         raise click.UsageError(
-            "received no GPU that CuPy can use, expected one; pip install 'siamtrt[cuda]' on a GPU machine"
+            "received no GPU that CuPy can use, expected one; pip install 'siamtrt[cuda,export]' on a GPU machine"
         )
 
     device = CupyDevice()
-    checks = check_kernels(device)
+    report: dict[str, Any] = {"environment": environment()}
+
+    def save(part: str, rows: Sequence[Any]) -> None:
+        """After every part, so that a failure in a later one loses nothing."""
+        report[part] = [row if isinstance(row, dict) else dataclasses.asdict(row) for row in rows]
+        write_whole(output, (json.dumps(report, indent=1) + "\n").encode())
+
+    save("checks", checks := check_kernels(device))
     for check in checks:
         verdict = "ok   " if check.passed else "WRONG"
         click.echo(f"{verdict} {check.kernel}: off by {check.error:.2e}, limit {check.limit:g}")
-    report: dict[str, Any] = {"environment": environment(), "checks": [dataclasses.asdict(check) for check in checks]}
-    if all(check.passed for check in checks):
-        cases = [(dtype, targets) for dtype in (np.float32, np.float16) for targets in TARGETS]
-        report["xcorr"] = [time_xcorr(device, dtype, targets, torch_grouped) for dtype, targets in cases]
-        for case in report["xcorr"]:
-            click.echo(
-                f"xcorr {case['dtype']}, {case['targets']} targets: {case['ours_ms']:.3f} ms, "
-                f"{case['times_faster']:.1f}x six grouped convolutions, {case['roofline_share']:.0%} of a copy's speed"
-            )
-        from siamtrt.benchmarks.gpu_updates import TRACKERS, time_updates
-
-        updates = [row for name in TRACKERS for half in (False, True) for row in time_updates(device, name, half)]
-        report["updates"] = [dataclasses.asdict(row) for row in updates]
-        for row in updates:
-            click.echo(
-                f"{row.tracker} {row.dtype}, {row.slots} targets: {row.device_ms:.3f} ms an update; "
-                f"eager FP32 with one target: {row.eager_ms:.3f} ms"
-            )
-    write_whole(output, (json.dumps(report, indent=1) + "\n").encode())
     if not all(check.passed for check in checks):
         raise SystemExit(1)
+    cases = [(dtype, targets) for dtype in (np.float32, np.float16) for targets in TARGETS]
+    save("xcorr", [_said(time_xcorr(device, *case, torch_grouped)) for case in cases])
+
+    from siamtrt.benchmarks.gpu_updates import TRACKERS, time_updates
+
+    updates: list[Any] = []
+    for name in TRACKERS:
+        for half in (False, True):
+            updates += time_updates(device, name, half)
+            save("updates", updates)
+    for row in updates:
+        click.echo(
+            f"{row.tracker} {row.dtype}, {row.slots} targets: {row.device_ms:.3f} ms an update; "
+            f"eager FP32 with one target: {row.eager_ms:.3f} ms"
+        )
+
+
+def _said(case: dict[str, Any]) -> dict[str, Any]:
+    click.echo(
+        f"xcorr {case['dtype']}, {case['targets']} targets: {case['ours_ms']:.3f} ms, {case['times_faster']:.1f}x "
+        f"six grouped convolutions, {case['roofline_share']:.0%} of a copy's speed"
+    )
+    return case
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ EXTRA = "mask, template update"
 STAGES = {
     "crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "extra_ms": EXTRA, "total_ms": "whole update",
 }  # fmt: skip
-NOTHING_MS = 0.01  # a tracker without mask or template update takes less for neither
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ def bench_source(
 def _report(
     tracker: Tracker, source: str, frame_size: tuple[int, int], warm_up: int, measured: list[StageTimes], bundle: Path
 ) -> BenchReport:
-    samples = np.array(measured)
+    samples, strategies = np.array(measured), tracker.manifest.strategies
     columns = {label: samples[:, StageTimes._fields.index(field)] for field, label in STAGES.items()}
     stages = {
         label: StageSummary(*np.percentile(column, PERCENTILES).tolist())
         for label, column in columns.items()
-        if label != EXTRA or np.median(column) > NOTHING_MS
+        if label != EXTRA or strategies.template or strategies.mask
     }
     raw = dict(zip(StageTimes._fields, samples.T.round(4).tolist(), strict=True))
     return BenchReport(

@@ -82,7 +82,7 @@ def bundle_from_network(
 
 
 def _require_batch(preset: Preset, batch: int) -> None:
-    if batch > 1 and not can_batch(preset.decoding, preset.strategies):
+    if batch < 1 or (batch > 1 and not can_batch(preset.decoding, preset.strategies)):
         raise ExportError(
             f"{preset.name} cannot follow several targets in one search", received=f"batch {batch}",
             expected="1, or a tracker with a proposal head and no strategy, such as nanotrack_v2",

@@ -49,7 +49,7 @@ def build_engines(
         progress: show a bar on stderr.
 
     Returns:
-        The new records: template before search, targets in the order given.
+        The new records: graphs in the manifest's order, targets in the order given.
 
     Raises:
         BundleError: no bundle, or an ONNX file that was changed after its export.

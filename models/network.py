@@ -27,7 +27,7 @@ class SiameseNetwork(nn.Module):
 
     `template(z, *template_inputs)` takes a (1, 3, T, T) crop and returns every tensor that depends on the template
     alone; `search(x, *those tensors, *search_inputs)` takes (N, 3, S, S) crops and returns what `outputs` names:
-    "cls" and "loc" of a region proposal head, or "response" of a response map.
+    "cls" and "loc" of a region proposal head, "response" of a response map, or "similarity" of candidates.
     """
 
     outputs: tuple[str, ...] = ("cls", "loc")

@@ -11,6 +11,7 @@ import numpy as np
 from siamtrt.errors import FrameError
 
 Fill = tuple[int, int, int]
+LARGEST_SQUARE = 4096  # frame pixels to pad a square to, 50 MB; a wide search of a large target asks for gigabytes
 
 
 def check_frame(frame: np.ndarray) -> tuple[int, int]:
@@ -54,7 +55,7 @@ def subwindow(
     """Cut a square around a centre and resize it; what lies outside the frame has the fill colour.
 
     The square starts on a whole pixel and is resized bilinearly, as the reference trackers cut it. Only
-    the square is padded, never the frame.
+    the square is padded, never the frame, and one above 4096 pixels not at all: it is sampled in one step.
 
     Args:
         frame: (H, W, 3) uint8.
@@ -75,6 +76,8 @@ def subwindow(
     y0, y1 = min(max(top, 0), height), min(max(bottom, 0), height)
     if x0 >= x1 or y0 >= y1:
         return np.full((out_size, out_size, 3), fill, np.uint8)
+    if side > LARGEST_SQUARE:
+        return rotated_subwindow(frame, center_xy, side, out_size, fill, 0.0)
     patch = frame[y0:y1, x0:x1]
     if (x1 - x0, y1 - y0) != (side, side):
         patch = cv2.copyMakeBorder(patch, y0 - top, bottom - y1, x0 - left, right - x1, cv2.BORDER_CONSTANT, value=fill)

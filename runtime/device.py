@@ -56,7 +56,8 @@ class DeviceTracker:
         self._sides = device.upload(_anchor_sides(decoding)) if isinstance(decoding, AnchorDecoding) else None
         self._targets = device.upload(np.zeros(manifest.batch, TARGET))
         self._fresh = device.upload(np.zeros(1, TARGET))  # the target whose template is being made
-        self._frame: Buffer | None = None
+        self._frame: Buffer | None = None  # where host frames go
+        self._frame_size: tuple[int, int] | None = None
 
     @property
     def slots(self) -> int:
@@ -82,6 +83,7 @@ class DeviceTracker:
         """
         host = frame if isinstance(frame, np.ndarray) else frame.get()
         state = state_from_box(check_box(box_xywh, check_frame(host)))
+        pixels = self._on_device(frame)
         records = self._targets.get()
         free = np.flatnonzero(records["active"] == 0)
         if not free.size:
@@ -92,7 +94,7 @@ class DeviceTracker:
         number, fresh = int(free[0]), np.zeros(1, TARGET)
         fresh["center"], fresh["size"], fresh["active"], fresh["score"] = state.center_xy, state.size_wh, 1, 1
         fresh["fill"][0, :3] = mean_colour(host)
-        self._embed(self._on_device(frame), fresh, number)
+        self._embed(pixels, fresh, number)
         records[number] = fresh[0]
         self._targets.set(records)
         return number
@@ -148,24 +150,31 @@ class DeviceTracker:
 
     def _on_device(self, frame: np.ndarray | Buffer) -> Buffer:
         """The frame in device memory: uploaded into the same buffer every time, or as it is."""
+        size = check_frame(frame) if isinstance(frame, np.ndarray) else _check_buffer(frame)
+        if self._frame_size not in (None, size):
+            raise FrameError(
+                "frame size changed", received="{}x{}".format(*size),
+                expected="{}x{}, as at first".format(*(self._frame_size or size)),
+                fix="resize the frame, or open another tracker for the new size",
+            )
+        self._frame_size = size
         if not isinstance(frame, np.ndarray):
-            return self._same_size(frame)
-        check_frame(frame)
+            return frame
         if self._frame is None:
             self._frame = self._device.upload(frame)
         else:
-            self._same_size(frame)
             self._frame.set(frame)
         return self._frame
 
-    def _same_size(self, frame: np.ndarray | Buffer) -> Buffer:
-        if self._frame is not None and tuple(frame.shape) != tuple(self._frame.shape):
-            height, width = self._frame.shape[:2]
-            raise FrameError(
-                "frame size changed", received=f"shape {tuple(frame.shape)}", expected=f"{width}x{height}, as at first",
-                fix="resize the frame, or open another tracker for the new size",
-            )
-        return frame  # type: ignore[return-value]
+
+def _check_buffer(frame: Buffer) -> tuple[int, int]:
+    """(width, height) of a frame on the device."""
+    if frame.dtype != np.uint8 or len(frame.shape) != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise FrameError(
+            "unusable frame", received=f"{frame.dtype} buffer of shape {tuple(frame.shape)}",
+            expected="(H, W, 3) uint8 BGR", fix="convert it on the device first",
+        )
+    return frame.shape[1], frame.shape[0]
 
 
 def _plain(manifest: Manifest) -> tuple[AnchorDecoding | PointDecoding, Tracking]:

@@ -37,7 +37,12 @@ class SessionOwner:
             SiamtrtError: the bundle is for another number of targets.
         """
         manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
-        return cls(manifest, sessions)
+        try:
+            return cls(manifest, sessions)
+        except BaseException:
+            for session in sessions.values():
+                session.close()
+            raise
 
     @property
     def backend(self) -> str:

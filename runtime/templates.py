@@ -69,7 +69,10 @@ class TemplateBranch:
 
 
 class TemplatePolicy(Protocol):
-    """What becomes of the template after a frame. Pure: all it remembers is in the state."""
+    """What becomes of the template after a frame. Pure: all it remembers is in the state.
+
+    An update that is not finite is dropped: with it every later search would be invalid.
+    """
 
     def next(self, frame: np.ndarray, state: TargetState, target: Target) -> TargetState:
         """`state` with the memory that the next frame is searched with."""
@@ -99,7 +102,7 @@ class Blended:
             average = (1 - rate) * state.memory.get(AVERAGE + name, first) + rate * latest
             memory[AVERAGE + name] = average
             memory[name] = share * first + (1 - share) * average
-        return dataclasses.replace(state, memory=memory)
+        return _remembering(state, memory)
 
 
 class Transformed:
@@ -119,7 +122,7 @@ class Transformed:
         known = {**target.kernels, **state.memory, **crops}
         updated = self._session.run({tensor.name: known[tensor.name] for tensor in self._session.inputs})
         memory = {name.removeprefix(UPDATED): np.array(value) for name, value in updated.items()}
-        return dataclasses.replace(state, memory=memory)
+        return _remembering(state, memory)
 
 
 class DistractorTemplates:
@@ -132,12 +135,18 @@ class DistractorTemplates:
         """See `TemplatePolicy`."""
         kernels = [self._kernel(frame, box, target.fill) for box in state.distractors]
         memory = {self._policy.kernel: np.mean(kernels, axis=0)} if kernels else {}
-        return dataclasses.replace(state, memory=memory)
+        return _remembering(state, memory)
 
     def _kernel(self, frame: np.ndarray, box_xywh: BoxXywh, fill: Fill) -> np.ndarray:
         x, y, width, height = box_xywh
         state = TargetState((x + width / 2, y + height / 2), (width, height))
         return self._branch.run(frame, state, fill)[self._policy.similarity]
+
+
+def _remembering(state: TargetState, memory: Tensors) -> TargetState:
+    """`state` with a new memory, or with the last good one."""
+    finite = all(np.isfinite(value).all() for value in memory.values())
+    return dataclasses.replace(state, memory=memory) if finite else state
 
 
 def template_policy(manifest: Manifest, branch: TemplateBranch, sessions: Mapping[str, Session]) -> TemplatePolicy:

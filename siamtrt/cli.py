@@ -189,7 +189,7 @@ def bench(
     bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str,
     warm_up: int, max_frames: int | None, output: Path | None,
 ) -> None:  # fmt: skip
-    """Measure crop, network, decode and whole update on SOURCE, beside the paper's figure.
+    """Measure every stage of an update on SOURCE, beside the paper's figure.
 
     Example: siamtrt bench nanotrack_v2 flight.mp4 --init 120,80,64,48 -o report
     """

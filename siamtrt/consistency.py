@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from siamtrt.tracking import (
     Decoding,
     DistractorAware,
     LongTermSearch,
+    MaskDecoding,
     Preprocessing,
     Proposals,
     ResponseDecoding,
@@ -70,6 +72,8 @@ def require_usable(
     _require_template_policy(graphs, strategies)
     if mask and (mask.template_size, mask.search_size) != (crop.template_size, crop.search_size):
         raise ValueError("the mask's crop sizes must be those of the preprocessing")
+    if mask:
+        _require_refine(graphs["refine"], graphs["search"], mask)
     _require_inputs(template, 1, crop.template_size, _template_inputs(decoding, strategies))
     for size in (crop.search_size, *strategies.search_sizes):
         graph = graphs["search" if size == crop.search_size else wide_graph(size)]
@@ -98,6 +102,11 @@ def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants
     _require_strategies(strategies)
     sides = [crop.template_size, crop.search_size, crop.scale_size, tracking.min_side, *strategies.search_sizes]
     require_numbers("crop sizes and min_side", 1e-6, *sides)
+    if isinstance(decoding, ResponseDecoding) and not all(map(math.isfinite, decoding.angles_rad)):
+        raise ValueError("angles_rad must be finite")
+    needs_proposals = strategies.search or strategies.mask or isinstance(strategies.template, DistractorAware)
+    if needs_proposals and not isinstance(decoding, Proposals):
+        raise ValueError(f"{decoding.kind} decoding knows no other search sizes, masks or distractors")
     positive = dataclasses.replace(decoding, angles_rad=()) if isinstance(decoding, ResponseDecoding) else decoding
     require_numbers("the numbers of decoding", 1e-6, *numbers_of(positive))
     windows = [getattr(item, "window_influence", 0.0) for item in (tracking, strategies.search)]
@@ -123,6 +132,14 @@ def _require_strategies(strategies: Strategies) -> None:
         outside = dataclasses.replace(mask, outside=0.0)
         require_numbers("mask", 0.0, *numbers_of(outside), abs(mask.outside))
         require_numbers("the mask's sizes and stride", 1, mask.mask_size, mask.template_size, mask.stride)
+
+
+def _require_refine(refine: Graph, search: Graph, mask: MaskDecoding) -> None:
+    known = {tensor.name: tensor.shape for tensor in search.outputs} | {"position": (2,)}
+    found = [(tensor.name, math.prod(tensor.shape)) for tensor in refine.outputs]
+    inputs = {tensor.name: tensor.shape for tensor in refine.inputs}
+    if not inputs.items() <= known.items() or found != [("mask", mask.mask_size**2)]:
+        raise ValueError("the refine graph must make a mask of mask_size from outputs of the search graph and position")
 
 
 def _require_template_policy(graphs: Mapping[str, Graph], strategies: Strategies) -> None:

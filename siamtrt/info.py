@@ -93,6 +93,7 @@ def _head(manifest: Manifest) -> list[str]:
         f"tracking  {_fields(manifest.tracking)}",
         f"parity    {max(manifest.parity.values()):.1e} of the largest output, against PyTorch",
     ]
+    lines += [f"targets   {manifest.batch} a search, for MultiTracker"] if manifest.batch > 1 else []
     lines += [f"strategy  {_fields(strategy)}" for strategy in strategies]
     if manifest.paper_figure:
         figure = manifest.paper_figure

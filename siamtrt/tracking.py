@@ -167,7 +167,8 @@ class LongTermSearch:
 
 @dataclass(frozen=True)
 class AdaptiveSearch:
-    """A target that covers less than `area_share` of the first frame is searched for in crops of `size` pixels."""
+    """A target that covers less than `area_share` of the first frame is searched for in crops of the one size in
+    `sizes`, in pixels."""
 
     sizes: tuple[int]
     area_share: float

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from goldens import STEPS, load_steps
 
-from siamtrt.runtime.crop import CropBuffer, check_frame, context_side, mean_colour, subwindow
+from siamtrt.runtime.crop import LARGEST_SQUARE, CropBuffer, check_frame, context_side, mean_colour, subwindow
 from siamtrt.runtime.decode import crop_side
 from siamtrt.runtime.state import TargetState, state_from_box
 
@@ -93,3 +93,14 @@ def test_mean_colour_truncates():
 
 def test_frame_size_is_width_then_height(frame):
     assert check_frame(frame) == (80, 60)
+
+
+@pytest.mark.parametrize("center", [(40, 30), (0, 0), (79.5, 12.3)])
+def test_a_square_too_large_to_pad_is_sampled_in_one_step(frame, center):
+    """Around the limit both ways agree but for the border between frame and fill, a pixel wide."""
+    below = subwindow(frame, center, LARGEST_SQUARE, 511, FILL).astype(int)
+    above = subwindow(frame, center, LARGEST_SQUARE + 1, 511, FILL).astype(int)
+    inside = (above != FILL).any(axis=2)
+    assert 20 <= inside.sum() <= 120
+    assert ((below != FILL).any(axis=2) ^ inside).sum() <= 40
+    assert subwindow(frame, center, 10**6, 511, FILL).shape == (511, 511, 3)

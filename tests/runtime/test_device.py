@@ -85,3 +85,14 @@ def test_trackers_that_decode_otherwise_are_refused(exported):
     manifest = load_manifest(exported("siamfc_alexnet"))
     with pytest.raises(SiamtrtError, match="cannot be tracked on the device"):
         DeviceTracker(manifest, HostDevice(), {})
+
+
+def test_a_frame_on_the_device_is_checked_like_another(tracker, short_video):
+    device = HostDevice()
+    tracker.add(device.upload(short_video.frames[0]), BOXES[0])
+    with pytest.raises(FrameError, match="frame size changed"):
+        tracker.update(device.upload(short_video.frames[0][:100]))
+    frame = short_video.frames[0]
+    for pixels in (frame[..., 0], frame.astype(np.float32), np.zeros((0, 5, 3), np.uint8)):
+        with pytest.raises(FrameError, match="unusable frame"):
+            tracker.update(device.upload(pixels))

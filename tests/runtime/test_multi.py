@@ -7,8 +7,10 @@ import pytest
 
 from siamtrt.errors import BoxError, FrameError, SiamtrtError
 from siamtrt.export.bundle import export_bundle
+from siamtrt.info import describe_bundle
 from siamtrt.manifest import load_manifest
 from siamtrt.runtime.multi import MultiTracker
+from siamtrt.runtime.ort_session import OrtSession
 from siamtrt.runtime.tracker import Tracker
 
 BOXES = [(60, 80, 40, 40), (150, 30, 50, 30), (200, 150, 30, 60), (10, 10, 80, 70)]
@@ -86,9 +88,20 @@ def test_mistakes_are_refused_and_nothing_is_lost(bundles, short_video):
         assert tracker.update(frame).keys() == {0, 2}
 
 
-def test_a_bundle_for_several_is_not_for_one_tracker(bundles):
+def test_a_bundle_for_several_is_not_for_one_tracker(bundles, monkeypatch):
+    """And what was opened for it is closed."""
+    closed = []
+    monkeypatch.setattr(OrtSession, "close", lambda session: closed.append(session.name))
     with pytest.raises(SiamtrtError, match="MultiTracker"):
         Tracker.load(bundles / "3", "onnxruntime")
+    assert len(closed) == 2
+    assert "targets   3 a search" in describe_bundle(bundles / "3")
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_no_bundle_for_no_target(tiny_checkpoint, tmp_path, batch):
+    with pytest.raises(SiamtrtError, match=f"batch {batch}"):
+        export_bundle(tiny_checkpoint, tmp_path / "bundle", batch=batch)
 
 
 def test_a_bundle_for_one_has_one_slot(bundles, short_video):

@@ -10,7 +10,7 @@ import pytest
 
 from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec
 from siamtrt.runtime.state import TargetState, state_from_box
-from siamtrt.runtime.templates import FixedTemplate, Target, TemplateBranch, template_policy
+from siamtrt.runtime.templates import Blended, FixedTemplate, Target, TemplateBranch, template_policy
 from siamtrt.runtime.tracker import Tracker
 from siamtrt.tracking import (
     AnchorDecoding,
@@ -343,3 +343,20 @@ def test_without_distractors_nothing_is_remembered():
     assert policy.next(FRAMES[0], state, target_of({})).memory == {}
     assert list(state.memory) == ["kernel2"]
     assert session.fed == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_update_that_is_not_finite_is_dropped(bad):
+    """With it in memory every later search would be invalid, and no later update could mend that."""
+    manifest = manifest_of(Strategies(template=BlendedTemplate(0.5, 0.1)))
+    values = [1.0]
+    session = Recording(manifest.graphs["template"], lambda name, feeds: values[0])
+    policy = Blended(manifest.strategies.template, TemplateBranch(manifest, session))
+    target = target_of({name: np.zeros(shape, np.float32) for name, shape in KERNELS.items()})
+    good = policy.next(FRAMES[0], state_at(100, 80), target)
+    values[0] = bad
+    kept = policy.next(FRAMES[1], good, target)
+    assert kept.memory.keys() == good.memory.keys()
+    assert all(kept.memory[name] is good.memory[name] for name in good.memory)
+    values[0] = 1.0
+    assert np.isfinite(policy.next(FRAMES[2], kept, target).memory["kernel0"]).all()
