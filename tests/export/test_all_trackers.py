@@ -18,8 +18,8 @@ from siamtrt.runtime.tracker import Tracker
 EVERY_TARGET, COMMON_TARGETS, NO_TARGET = ("sm75", "sm86", "sm89", "sm120"), ("sm86", "sm89"), ()
 TRACKERS = {
     "nanotrack_v1": EVERY_TARGET, "nanotrack_v2": EVERY_TARGET, "nanotrack_v3": EVERY_TARGET,
-    "siamrpn_alex_dwxcorr": EVERY_TARGET, "siamrpn_mobilev2_l234_dwxcorr": EVERY_TARGET,
-    "siamrpn_r50_l234_dwxcorr": EVERY_TARGET, "siamrpn_r18_l234_dwxcorr": COMMON_TARGETS,
+    "siamrpn_alex_dwxcorr": EVERY_TARGET, "siamrpn_mobilev2_l234_dwxcorr": COMMON_TARGETS,
+    "siamrpn_r50_l234_dwxcorr": COMMON_TARGETS, "siamrpn_r18_l234_dwxcorr": NO_TARGET,
     "siamrpn_r34_l234_dwxcorr": NO_TARGET, "siamrpn_alex": COMMON_TARGETS,
     "dasiamrpn_vot": COMMON_TARGETS, "dasiamrpn_big": NO_TARGET, "dasiamrpn_lt": COMMON_TARGETS,
     "siamdw_siamrpnres22": NO_TARGET, "siammask_r50_l3": COMMON_TARGETS,
