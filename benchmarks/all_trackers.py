@@ -15,6 +15,7 @@ import click
 from tqdm import tqdm
 
 from siamtrt.cli import main as siamtrt
+from siamtrt.files import write_whole
 from siamtrt.manifest import load_manifest
 from siamtrt.models.presets import PRESETS
 from siamtrt.models.seeded import save_seeded
@@ -100,7 +101,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             lines.append(str(run_tracker(name, video, init, frames, targets, Path(folder))))
         if output:
-            output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_whole(output, ("\n".join(lines) + "\n").encode())
     click.echo("\n".join(lines))
 
 

@@ -20,7 +20,7 @@ from siamtrt.benchmarks.environment import environment, gpu_name
 from siamtrt.files import write_whole
 from siamtrt.kernels.crop import crop_ref
 from siamtrt.kernels.decode import DecodeConstants, decode_ref, window_table
-from siamtrt.kernels.launch import Buffer, Device, frame_of, plan_crop, plan_decode, plan_xcorr
+from siamtrt.kernels.launch import ENTRY_OF, Buffer, Device, frame_of, plan_crop, plan_decode, plan_xcorr
 from siamtrt.kernels.state import TARGET
 from siamtrt.kernels.xcorr import depthwise_xcorr_ref
 
@@ -49,8 +49,7 @@ def check_kernels(device: Device, seed: int = 0) -> list[Check]:
     checks = []
     for dtype, limits in ((np.float32, (1e-3, 1e-5, 0.01)), (np.float16, (0.5, 1e-3, 0.01))):
         errors = _crop_error(device, rng, dtype), _xcorr_error(device, rng, dtype), _decode_error(device, rng, dtype)
-        suffix = "f32" if dtype is np.float32 else "f16"
-        names = (f"crop_{suffix}", f"xcorr_{suffix}", f"decode_{suffix}")
+        names = (f"{kernel}_{ENTRY_OF[np.dtype(dtype)]}" for kernel in ("crop", "xcorr", "decode"))
         checks += [Check(*row) for row in zip(names, errors, limits, strict=True)]
     return checks
 
@@ -127,8 +126,8 @@ def time_xcorr(
     rng = np.random.default_rng(0)
     entries = [_xcorr_entry(device, rng, dtype, targets, *sizes) for sizes in MAPS]
     launch, moved = plan_xcorr(entries), sum(_bytes(buffer) for entry in entries for buffer in entry)
-    other = [(device.empty((moved // 2,), np.uint8), device.empty((moved // 2,), np.uint8))]
-    copy_ms = milliseconds(device, lambda: device.copy(*other[0]))
+    source, target = (device.empty((moved // 2,), np.uint8) for _ in range(2))
+    copy_ms = milliseconds(device, lambda: device.copy(source, target))
     ours_ms, grouped_ms = milliseconds(device, lambda: device.launch(launch)), milliseconds(device, grouped(entries))
     return {
         "dtype": np.dtype(dtype).name, "targets": targets, "bytes": moved, "ours_ms": ours_ms, "grouped_ms": grouped_ms,

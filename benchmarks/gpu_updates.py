@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from siamtrt.benchmarks.gpu import milliseconds
-from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
+from siamtrt.export.calls import Call, example_inputs, graph_calls, repeated, run_calls
 from siamtrt.kernels.launch import Device
 from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec
 from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.preset import Preset
 from siamtrt.models.presets import get_preset
+from siamtrt.models.seeded import seeded_network
 from siamtrt.runtime.device import DeviceTracker
 from siamtrt.runtime.torch_session import TorchDeviceSession, TorchSession
 from siamtrt.runtime.tracker import Tracker
@@ -52,10 +53,7 @@ def manifest_of(network: SiameseNetwork, preset: Preset, batch: int = 1, dtype: 
         return list(outputs)
 
     calls = graph_calls(network, preset, batch)
-    run_calls(
-        calls, example_inputs(network), lambda _, shape: torch.zeros(shape), run,
-        lambda tensor, count: torch.cat([tensor] * count),
-    )  # fmt: skip
+    run_calls(calls, example_inputs(network), lambda _, shape: torch.zeros(shape), run, repeated)
     return Manifest(
         preset.name, preset.paper, Source("none", "0" * 64), graphs, preset.preprocessing, preset.decoding,
         preset.tracking, {"none": 0.0}, {}, strategies=preset.strategies, batch=batch,
@@ -64,7 +62,8 @@ def manifest_of(network: SiameseNetwork, preset: Preset, batch: int = 1, dtype: 
 
 def device_tracker(device: Device, name: str, batch: int, half: bool, where: str = "cuda") -> DeviceTracker:
     """The device's tracker of a preset with seeded weights, its network in PyTorch."""
-    network, preset = seeded(name), get_preset(name)
+    preset = get_preset(name)
+    network = seeded_network(preset)
     manifest = manifest_of(network, preset, batch, "float16" if half else "float32")
     module = (network.half() if half else network).to(where)
     sessions = {graph: TorchDeviceSession(module, graph, spec, device) for graph, spec in manifest.graphs.items()}
@@ -73,17 +72,11 @@ def device_tracker(device: Device, name: str, batch: int, half: bool, where: str
 
 def eager_tracker(name: str, where: str = "cuda") -> Tracker:
     """The ordinary tracker of a preset with the same weights, its network in eager PyTorch, FP32."""
-    network = seeded(name)
-    manifest = manifest_of(network, get_preset(name))
+    preset = get_preset(name)
+    network = seeded_network(preset)
+    manifest = manifest_of(network, preset)
     sessions = {graph: TorchSession(network, graph, spec, where) for graph, spec in manifest.graphs.items()}
     return Tracker(manifest, sessions)
-
-
-def seeded(name: str) -> SiameseNetwork:
-    """A preset's network in evaluation mode, as its constructor initialises it from seed 0."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return get_preset(name).build().eval()
 
 
 def time_updates(

@@ -32,6 +32,7 @@ from siamtrt.manifest import GRAPHS
 from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.preset import Preset
 from siamtrt.models.presets import PRESETS, get_preset
+from siamtrt.models.seeded import seeded_network
 
 WIDEST = 800  # px: the export of a wider search graph takes minutes
 HEADER = (
@@ -83,8 +84,7 @@ class SearchCost:
 
 def search_costs(preset: Preset) -> list[SearchCost]:
     """The cost of every search graph of a preset, exported with seeded weights."""
-    torch.manual_seed(0)
-    network = preset.build().eval()
+    network = seeded_network(preset)
     calls = [call for call in graph_calls(network, preset) if call.method in GRAPHS]
     ours = {name: graph_macs(graph.model) for name, graph in export_graphs(network, preset).items()}
     written = _written_macs(network.to("meta"), calls)

@@ -59,6 +59,11 @@ def example_inputs(network: SiameseNetwork) -> dict[str, Tensor]:
     return examples
 
 
+def repeated(tensor: Tensor, count: int) -> Tensor:
+    """The tensor of several targets, all the same."""
+    return torch.cat([tensor] * count)
+
+
 def run_calls(
     calls: Sequence[Call],
     examples: Mapping[str, Value],

@@ -12,7 +12,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from siamtrt.export.calls import Call, example_inputs, graph_calls, run_calls
+from siamtrt.export.calls import Call, example_inputs, graph_calls, repeated, run_calls
 from siamtrt.export.operator import with_operator_function
 from siamtrt.export.rewrites import simplified, with_composed_pointwise, with_merged_siblings
 from siamtrt.manifest import TensorSpec
@@ -55,12 +55,8 @@ def export_graphs(network: SiameseNetwork, preset: Preset, batch: int = 1) -> di
         return outputs
 
     calls = graph_calls(network, preset, batch)
-    run_calls(calls, example_inputs(network), lambda _, shape: torch.zeros(shape), export, _repeated)
+    run_calls(calls, example_inputs(network), lambda _, shape: torch.zeros(shape), export, repeated)
     return graphs
-
-
-def _repeated(tensor: Tensor, count: int) -> Tensor:
-    return torch.cat([tensor] * count)
 
 
 def _export(branch: nn.Module, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> ExportedGraph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,25 +59,6 @@ def window_table(score_size: int, window_influence: float) -> np.ndarray:
     """
     hanning = np.hanning(score_size)
     return (np.outer(hanning, hanning) * window_influence / (1 - window_influence)).astype(np.float32)
-
-
-def decode_arguments(
-    targets: np.ndarray, cls: np.ndarray, loc: np.ndarray, window: np.ndarray, anchor_sides: np.ndarray | None,
-    constants: DecodeConstants, frame_size: tuple[int, int],
-) -> Mapping[str, np.ndarray | int | float]:  # fmt: skip
-    """Fields of `struct DecodeArguments` in order, an array for each pointer: see `decode_ref`.
-
-    Without anchors `window` stands in for their sides, which the kernel does not read then.
-    """
-    return {
-        "targets": targets, "cls": cls, "loc": loc, "window": window,
-        "anchor_sides": window if anchor_sides is None else anchor_sides,
-        "count": targets.shape[0], "anchors": cls.shape[1] // 2, "score_size": cls.shape[2],
-        "stride": constants.stride, "points": int(anchor_sides is None), "scale_size": constants.scale_size,
-        "frame_width": frame_size[0], "frame_height": frame_size[1],
-        "context_amount": constants.context_amount, "penalty_k": constants.penalty_k, "lr": constants.lr,
-        "min_side": constants.min_side,
-    }  # fmt: skip
 
 
 def decode_ref(

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from siamtrt.kernels.decode import window_table
 from siamtrt.runtime.crop import context_side
 from siamtrt.runtime.state import TargetState, clipped
 from siamtrt.tracking import AnchorDecoding, PointDecoding, Preprocessing, Proposals, Tracking
@@ -94,8 +95,8 @@ class Decoder(Protocol):
         ...
 
     def inputs(self, state: TargetState, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """What the search graph takes beside crops and template tensors."""
-        ...
+        """What the search graph takes beside crops and template tensors; by default nothing."""
+        return {}
 
     def decode(
         self, state: TargetState, maps: Mapping[str, np.ndarray], frame_size: tuple[int, int]
@@ -115,7 +116,12 @@ def crop_side(state: TargetState, crop: Preprocessing, size: int) -> float:
     return context_side(state.size_wh, crop.context_amount) * (size / crop.scale_size)
 
 
-class ProposalDecoder:
+def whole_side(side: float) -> int:
+    """The side of a square to cut, in whole frame pixels."""
+    return max(1, round(side))
+
+
+class ProposalDecoder(Decoder):
     """Decoding of a region proposal head: anchors or points, and the cosine window.
 
     Args:
@@ -130,18 +136,13 @@ class ProposalDecoder:
         else:
             self._grid = np.ascontiguousarray(anchor_grid(decoding).T)
             self._sizes, self._centre = _anchor_sizes, _anchor_centre
-        hanning = np.hanning(decoding.score_size)
-        window = np.tile(np.outer(hanning, hanning).ravel(), decoding.anchors)
         # penalty * score * (1 - w) + window * w, divided by 1 - w: the same order, one operation less
-        self._window = (window * tracking.window_influence / (1 - tracking.window_influence)).astype(np.float32)
+        window = window_table(decoding.score_size, tracking.window_influence)
+        self._window = np.tile(window.ravel(), decoding.anchors)
 
     def views(self, state: TargetState) -> Sequence[View]:
         """See `Decoder`: one upright crop."""
-        return (View(max(1, round(crop_side(state, self.crop, self.crop.search_size)))),)
-
-    def inputs(self, state: TargetState, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """See `Decoder`: none."""
-        return {}
+        return (View(whole_side(crop_side(state, self.crop, self.crop.search_size))),)
 
     def decode(
         self, state: TargetState, maps: Mapping[str, np.ndarray], frame_size: tuple[int, int]

@@ -16,6 +16,7 @@ from siamtrt.kernels.state import INVALID, TARGET
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import check_frame, mean_colour
 from siamtrt.runtime.decode import anchor_grid
+from siamtrt.runtime.slots import no_slot, no_such_target
 from siamtrt.runtime.state import TargetState, state_from_box
 from siamtrt.tracking import AnchorDecoding, PointDecoding, Tracking
 
@@ -87,10 +88,7 @@ class DeviceTracker:
         records = self._targets.get()
         free = np.flatnonzero(records["active"] == 0)
         if not free.size:
-            raise SiamtrtError(
-                "no slot for another target", received=f"a target beside {self.slots}",
-                expected=f"at most {self.slots}", fix="drop one, or export the bundle with a larger --batch",
-            )
+            raise no_slot(self.slots)
         number, fresh = int(free[0]), np.zeros(1, TARGET)
         fresh["center"], fresh["size"], fresh["active"], fresh["score"] = state.center_xy, state.size_wh, 1, 1
         fresh["fill"][0, :3] = mean_colour(host)
@@ -118,10 +116,7 @@ class DeviceTracker:
         """
         records = self._targets.get()
         if not 0 <= number < self.slots or not records["active"][number]:
-            raise SiamtrtError(
-                "no such target", received=str(number), expected=f"one of {sorted(self.states)}",
-                fix="drop a number that add returned, once",
-            )
+            raise no_such_target(number, self.states)
         records["active"][number] = 0
         self._targets.set(records)
 

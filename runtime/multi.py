@@ -17,6 +17,7 @@ from siamtrt.runtime.crop import CropBuffer, check_frame, mean_colour
 from siamtrt.runtime.owner import SessionOwner
 from siamtrt.runtime.search import ORDINARY, search_decoders
 from siamtrt.runtime.session import Session
+from siamtrt.runtime.slots import no_slot, no_such_target
 from siamtrt.runtime.state import TargetState, state_from_box
 from siamtrt.runtime.templates import Target, TemplateBranch
 from siamtrt.runtime.tracker import StageTimes, TrackResult, require_same_size
@@ -77,16 +78,11 @@ class MultiTracker(SessionOwner):
             FrameError, BoxError: unusable frame or box.
             SiamtrtError: every slot is taken.
         """
-        frame_size = check_frame(frame)
-        for slot in self._slots.values():
-            require_same_size(frame, slot.target.frame_size)
+        frame_size = self._check(frame)
         state = state_from_box(check_box(box_xywh, frame_size))
         number = next((index for index in range(self.slots) if index not in self._slots), None)
         if number is None:
-            raise SiamtrtError(
-                "no slot for another target", received=f"a target beside {self.slots}",
-                expected=f"at most {self.slots}", fix="drop one, or export the bundle with a larger --batch",
-            )
+            raise no_slot(self.slots)
         fill = mean_colour(frame)
         target = Target(self._branch.run(frame, state, fill), fill, frame_size)
         for name, kernel in target.kernels.items():
@@ -102,10 +98,7 @@ class MultiTracker(SessionOwner):
             SiamtrtError: there is no such target.
         """
         if number not in self._slots:
-            raise SiamtrtError(
-                "no such target", received=str(number), expected=f"one of {sorted(self._slots)}",
-                fix="drop a number that add returned, once",
-            )
+            raise no_such_target(number, self._slots)
         del self._slots[number]
 
     def update(self, frame: np.ndarray) -> dict[int, TrackResult]:
@@ -115,9 +108,8 @@ class MultiTracker(SessionOwner):
             FrameError: unusable frame, or of another size than the targets came from.
         """
         start = perf_counter()
-        check_frame(frame)
+        self._check(frame)
         for number, slot in self._slots.items():
-            require_same_size(frame, slot.target.frame_size)
             (view,) = self._decoder.views(slot.state)
             self._buffer.cut(frame, slot.state.center_xy, view.side, slot.target.fill, number)
         cropped = perf_counter()
@@ -131,6 +123,12 @@ class MultiTracker(SessionOwner):
         crop, network, decode = (1e3 * (b - a) for a, b in itertools.pairwise(laps))
         times = StageTimes(crop, network, decode, 0.0, 1e3 * (laps[-1] - start))
         return {number: _result(slot.state, times) for number, slot in self._slots.items()}
+
+    def _check(self, frame: np.ndarray) -> tuple[int, int]:
+        """(width, height) of a usable frame, the same as every target's."""
+        for slot in itertools.islice(self._slots.values(), 1):
+            require_same_size(frame, slot.target.frame_size)
+        return check_frame(frame)
 
 
 def _result(state: TargetState, times: StageTimes) -> TrackResult:

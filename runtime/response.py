@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from siamtrt.runtime.decode import View, crop_side, invalid
+from siamtrt.runtime.decode import Decoder, View, crop_side, invalid, whole_side
 from siamtrt.runtime.state import TargetState, clipped
 from siamtrt.tracking import Preprocessing, ResponseDecoding, ResponseTracking
 
 
-class ResponseDecoder:
+class ResponseDecoder(Decoder):
     """The peak of the best of several response maps, and the cosine window.
 
     Args:
@@ -36,11 +36,7 @@ class ResponseDecoder:
         """See `Decoder`: a crop a candidate."""
         side = crop_side(state, self.crop, self.crop.search_size)
         candidates = self.decoding.candidates
-        return [View(max(1, round(side * scale)), state.angle_rad + angle) for scale, angle in candidates]
-
-    def inputs(self, state: TargetState, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """See `Decoder`: none."""
-        return {}
+        return [View(whole_side(side * scale), state.angle_rad + angle) for scale, angle in candidates]
 
     def decode(
         self, state: TargetState, maps: Mapping[str, np.ndarray], frame_size: tuple[int, int]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from siamtrt.runtime.decode import View, crop_side, invalid
+from siamtrt.runtime.decode import Decoder, View, crop_side, invalid, whole_side
 from siamtrt.runtime.state import TargetState, clipped
 from siamtrt.tracking import Preprocessing, SamplingDecoding, SamplingTracking
 
@@ -77,7 +77,7 @@ def crop_boxes(
     return np.clip(corners, 0, crop_size - 1).astype(np.float32)
 
 
-class SamplingDecoder:
+class SamplingDecoder(Decoder):
     """The candidate most similar to the target (SINT, sec. 3.3).
 
     Args:
@@ -120,7 +120,7 @@ class SamplingDecoder:
         return dataclasses.replace(state, center_xy=center, size_wh=size, score=score, status="tracked")
 
     def _side(self, state: TargetState) -> int:
-        return max(1, round(crop_side(state, self.crop, self.crop.search_size)))
+        return whole_side(crop_side(state, self.crop, self.crop.search_size))
 
     def _candidates(self, state: TargetState, frame_size: tuple[int, int]) -> np.ndarray:
         """(K, 4) cx, cy, w, h in frame pixels relative to the target's centre, inside the search crop."""

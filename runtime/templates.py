@@ -12,7 +12,7 @@ import numpy as np
 from siamtrt.boxes import BoxXywh
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, Fill
-from siamtrt.runtime.decode import crop_side
+from siamtrt.runtime.decode import crop_side, whole_side
 from siamtrt.runtime.sampling import crop_boxes
 from siamtrt.runtime.session import Session
 from siamtrt.runtime.spatial_mask import aspect_mask
@@ -51,7 +51,7 @@ class TemplateBranch:
         return self._buffer.cut(frame, state.center_xy, self._side(state), fill, angle_rad=state.angle_rad)
 
     def _side(self, state: TargetState) -> int:
-        return max(1, round(crop_side(state, self._crop, self._crop.template_size)))
+        return whole_side(crop_side(state, self._crop, self._crop.template_size))
 
     def run(self, frame: np.ndarray, state: TargetState, fill: Fill) -> dict[str, np.ndarray]:
         """The template's tensors of a target; they belong to the caller."""
@@ -114,7 +114,7 @@ class Transformed:
 
     def next(self, frame: np.ndarray, state: TargetState, target: Target) -> TargetState:
         """See `TemplatePolicy`."""
-        side = max(1, round(crop_side(state, self._crop, self._crop.search_size)))
+        side = whole_side(crop_side(state, self._crop, self._crop.search_size))
         crops = {
             "z": self._branch.cut(frame, state, target.fill),
             "x": self._buffer.cut(frame, state.center_xy, side, target.fill, angle_rad=state.angle_rad),

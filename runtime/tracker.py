@@ -119,14 +119,15 @@ class Tracker(SessionOwner):
         target, state = self._initialised()
         require_same_size(frame, target.frame_size)
         decoder = self._decoders[state.search]
-        crops = self._cut(frame, state, decoder.views(state), target.fill)
+        views = decoder.views(state)
+        crops = self._cut(frame, state, views, target.fill)
         cropped = perf_counter()
         maps = self._search(state, target, crops, decoder)
         inferred = perf_counter()
         new = next_search(self.manifest.strategies.search, state, decoder.decode(state, maps, target.frame_size))
         decoded = perf_counter()
         if new.status == "tracked":
-            new = self._refined(state, new, maps, target)
+            new = self._refined(state, new, maps, views, target)
             new = self._policy.next(frame, new, target)
         self._state = new
         laps = (start, cropped, inferred, decoded, perf_counter())
@@ -135,11 +136,11 @@ class Tracker(SessionOwner):
         return TrackResult(new.status == "tracked", new.box_xywh, new.score, new.status, times, new.polygon)
 
     def _refined(
-        self, old: TargetState, new: TargetState, maps: Mapping[str, np.ndarray], target: Target
+        self, old: TargetState, new: TargetState, maps: Mapping[str, np.ndarray], views: Sequence[View], target: Target
     ) -> TargetState:
         if self._refiner is None:
             return new
-        (view,) = self._decoders[old.search].views(old)
+        (view,) = views
         return self._refiner.refined(maps, old.center_xy, view.side, new, target.frame_size)
 
     def _search(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from goldens import STEPS, load_steps
 from host_kernels import run_on_host
 
-from siamtrt.kernels.decode import DecodeConstants, decode_arguments, decode_geometry, decode_ref, window_table
+from siamtrt.kernels.decode import DecodeConstants, decode_geometry, decode_ref, window_table
 from siamtrt.kernels.state import INVALID, TARGET, TRACKED
 from siamtrt.runtime.decode import ProposalDecoder, anchor_grid
 from siamtrt.runtime.state import TargetState
@@ -15,6 +17,25 @@ from siamtrt.tracking import AnchorDecoding, PointDecoding, Preprocessing, Track
 
 FRAME = (640, 360)
 RATIOS = {1: (1.0,), 5: (0.33, 0.5, 1.0, 2.0, 3.0)}
+
+
+def decode_arguments(
+    targets: np.ndarray, cls: np.ndarray, loc: np.ndarray, window: np.ndarray, anchor_sides: np.ndarray | None,
+    constants: DecodeConstants, frame_size: tuple[int, int],
+) -> Mapping[str, np.ndarray | int | float]:  # fmt: skip
+    """Fields of `struct DecodeArguments` in order, an array for each pointer: see `decode_ref`.
+
+    Without anchors `window` stands in for their sides, which the kernel does not read then.
+    """
+    return {
+        "targets": targets, "cls": cls, "loc": loc, "window": window,
+        "anchor_sides": window if anchor_sides is None else anchor_sides,
+        "count": targets.shape[0], "anchors": cls.shape[1] // 2, "score_size": cls.shape[2],
+        "stride": constants.stride, "points": int(anchor_sides is None), "scale_size": constants.scale_size,
+        "frame_width": frame_size[0], "frame_height": frame_size[1],
+        "context_amount": constants.context_amount, "penalty_k": constants.penalty_k, "lr": constants.lr,
+        "min_side": constants.min_side,
+    }  # fmt: skip
 
 
 class Decoding:
