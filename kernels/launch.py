@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from siamtrt.kernels.crop import CROP_ARGUMENTS, FORMATS, FRAME, MAX_OUT_SIZE, FrameFormat, Triple, crop_geometry
+from siamtrt.kernels.crop import CROP_ARGUMENTS, FRAME, MAX_OUT_SIZE, FrameFormat, Triple, crop_geometry
 from siamtrt.kernels.decode import DECODE_ARGUMENTS, DecodeConstants, decode_geometry
+from siamtrt.kernels.frames import Adopted, DeviceFrame
 from siamtrt.kernels.state import TARGET
 from siamtrt.kernels.xcorr import XcorrShape, xcorr_launch
 
@@ -53,7 +54,13 @@ class Buffer(Protocol):
 
 
 class Device(Protocol):
-    """Memory and launches of one device, in order."""
+    """Memory and launches of one device, in order: what is enqueued runs after what was enqueued before.
+
+    Attributes:
+        integrated: the device shares the host's memory and reads page-locked arrays where they are.
+    """
+
+    integrated: bool
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Buffer:
         """Uninitialised memory."""
@@ -71,31 +78,65 @@ class Device(Protocol):
         """Enqueue a launch."""
         ...
 
+    def enqueue(self, work: Callable[[], None]) -> None:
+        """Call what enqueues another library's work, in order with ours."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record what `work` enqueues without running it; what is returned enqueues all of it at once.
+
+        `work` must have run before, so that nothing is compiled or allocated in it any more.
+        """
+        ...
+
+    def page_locked(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """Uninitialised host memory that the device copies from and to while the host goes on."""
+        ...
+
+    def send(self, source: np.ndarray, target: Buffer) -> None:
+        """Start a copy from a page-locked array, beside earlier launches; what is enqueued later waits for it.
+
+        Neither side may be in use by then, nor changed until a `fetch` enqueued later has arrived.
+        """
+        ...
+
+    def fetch(self, source: Buffer, target: np.ndarray) -> Callable[[], None]:
+        """Enqueue a copy to a page-locked array; what is returned waits until it has arrived."""
+        ...
+
+    def wrap(self, pointer: int, shape: Sequence[int], dtype: Any, owner: Any) -> Buffer:
+        """Memory that belongs to somebody else: device memory or, where `integrated`, page-locked."""
+        ...
+
+    def adopt(self, array: Any) -> Adopted:
+        """Another library's array where it is, by DLPack or `__cuda_array_interface__`, once its work on it is done.
+
+        Raises:
+            FrameError: it has neither, or is on another device.
+        """
+        ...
+
     def synchronize(self) -> None:
-        """Wait until everything launched has finished."""
+        """Wait until everything enqueued has finished."""
         ...
 
 
-def frame_of(pixels: Buffer, frame_format: FrameFormat, chroma: Buffer | None = None) -> np.ndarray:
-    """A 0-d `FRAME` for a (H, W, C) uint8 buffer, or (H, W) luma with (H/2, W/2, 2) chroma for NV12."""
-    frame = np.zeros((), FRAME)
+def frame_of(pixels: Buffer, frame_format: FrameFormat, chroma: Buffer | None = None) -> DeviceFrame:
+    """A (H, W, C) uint8 buffer, or (H, W) luma with ((H + 1) // 2, (W + 1) // 2, 2) chroma for NV12, as a frame."""
     height, width = pixels.shape[:2]
-    frame["data"], frame["width"], frame["height"] = pixels.pointer, width, height
-    frame["pitch"] = int(np.prod(pixels.shape[1:]))
-    frame["format"] = FORMATS.index(frame_format)
-    if chroma is not None:
-        frame["chroma"], frame["chroma_pitch"] = chroma.pointer, int(np.prod(chroma.shape[1:]))
-    return frame
+    second = (chroma.pointer, int(np.prod(chroma.shape[1:]))) if chroma is not None else (0, 0)
+    pitch = int(np.prod(pixels.shape[1:]))
+    return DeviceFrame(pixels.pointer, width, height, pitch, frame_format, *second, owner=(pixels, chroma))
 
 
 def plan_crop(
-    frame: np.ndarray | Buffer, targets: Buffer, crops: Buffer, scale_size: int, *,
+    frame: DeviceFrame | Buffer, targets: Buffer, crops: Buffer, scale_size: int, *,
     context_amount: float = 0.5, rgb: bool = False, scale: Triple = (1.0, 1.0, 1.0), offset: Triple = (0.0, 0.0, 0.0),
 ) -> Launch:  # fmt: skip
     """Cut the crop of every active target: see `crop_ref`.
 
     Args:
-        frame: from `frame_of`, or a buffer that holds one: a captured graph then cuts from what it holds at replay.
+        frame: a frame, or a buffer that holds a `FRAME`: a captured graph then cuts from what it holds at replay.
         targets: (N,) `TARGET`.
         crops: (N, 3, S, S) float32 or float16; slots that are not active keep what they hold.
         scale_size, context_amount, scale, offset: see `crop_ref`.
@@ -109,8 +150,8 @@ def plan_crop(
         raise ValueError(f"crops {crops.shape}, scale_size {scale_size}; expected (N, 3, S, S), S to {MAX_OUT_SIZE}")
     _require(targets, (count,), TARGET)
     arguments = np.zeros((), CROP_ARGUMENTS)
-    if isinstance(frame, np.ndarray):
-        arguments["frame"] = frame
+    if isinstance(frame, DeviceFrame):
+        arguments["frame"] = frame.described()
     else:
         _require(frame, (), FRAME)
         arguments["described"] = frame.pointer

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from siamtrt.kernels.frames import Adopted, not_on_device
 from siamtrt.kernels.launch import Launch
 from siamtrt.kernels.sources import source_of
 
@@ -55,7 +56,10 @@ class PycudaBuffer:
 
 
 class PycudaDevice:
-    """See `Device`. nvcc compiles a kernel at its first launch; PyCUDA keeps the result on disk."""
+    """See `Device`. nvcc compiles a kernel at its first launch; PyCUDA keeps the result on disk.
+
+    Everything is on the default stream, and PyCUDA has no graphs: what is captured is simply enqueued again.
+    """
 
     def __init__(self) -> None:
         import pycuda.autoprimaryctx
@@ -63,6 +67,9 @@ class PycudaDevice:
 
         self._driver = pycuda.driver
         self._modules: dict[str, Any] = {}
+        device = pycuda.driver.Context.get_device()
+        self._flags = pycuda.driver.host_alloc_flags.DEVICEMAP
+        self.integrated = bool(device.get_attribute(pycuda.driver.device_attribute.INTEGRATED))
 
     def empty(self, shape: Sequence[int], dtype: Any) -> PycudaBuffer:
         """See `Device.empty`."""
@@ -89,6 +96,51 @@ class PycudaDevice:
             launch.arguments[()], grid=launch.grid, block=launch.block
         )
 
+    def enqueue(self, work: Callable[[], None]) -> None:
+        """See `Device.enqueue`."""
+        work()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Device.capture`."""
+        return work
+
+    def page_locked(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """See `Device.page_locked`."""
+        return self._driver.pagelocked_empty(tuple(shape), np.dtype(dtype), mem_flags=self._flags)
+
+    def send(self, source: np.ndarray, target: Any) -> None:
+        """See `Device.send`."""
+        self._driver.memcpy_htod_async(target.pointer, source)
+
+    def fetch(self, source: Any, target: np.ndarray) -> Callable[[], None]:
+        """See `Device.fetch`."""
+        self._driver.memcpy_dtoh_async(target, source.pointer)
+        return self._driver.Event().record().synchronize  # type: ignore[no-any-return]
+
+    def wrap(self, pointer: int, shape: Sequence[int], dtype: Any, owner: Any) -> PycudaBuffer:
+        """See `Device.wrap`."""
+        return PycudaBuffer(self._driver, _Foreign(pointer, owner), shape, dtype)
+
+    def adopt(self, array: Any) -> Adopted:
+        """See `Device.adopt`; waits for the device, and takes no DLPack."""
+        found = getattr(array, "__cuda_array_interface__", None)
+        if found is None:
+            raise not_on_device(array, "no __cuda_array_interface__")
+        self.synchronize()
+        shape, dtype = tuple(found["shape"]), np.dtype(found["typestr"])
+        strides = found.get("strides") or np.empty(shape, dtype).strides
+        return Adopted(int(found["data"][0]), shape, tuple(strides), dtype, array)
+
     def synchronize(self) -> None:
         """See `Device.synchronize`."""
         self._driver.Context.synchronize()
+
+
+class _Foreign:
+    """Somebody else's memory, as PyCUDA's own allocations look from here."""
+
+    def __init__(self, pointer: int, owner: Any) -> None:
+        self._pointer, self.owner = pointer, owner
+
+    def __int__(self) -> int:
+        return self._pointer

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from siamtrt.boxes import check_box
 from siamtrt.consistency import can_batch
-from siamtrt.errors import FrameError, SiamtrtError
+from siamtrt.errors import SiamtrtError
+from siamtrt.kernels.crop import FrameFormat
 from siamtrt.kernels.decode import DecodeConstants, window_table
-from siamtrt.kernels.launch import Buffer, Device, frame_of, plan_crop, plan_decode
+from siamtrt.kernels.frames import DeviceFrame
+from siamtrt.kernels.launch import Buffer, Device, Launch, plan_crop, plan_decode
 from siamtrt.kernels.state import INVALID, TARGET
-from siamtrt.manifest import Manifest
-from siamtrt.runtime.crop import check_frame, mean_colour
+from siamtrt.manifest import Manifest, load_manifest
 from siamtrt.runtime.decode import anchor_grid
+from siamtrt.runtime.device_load import DeviceBackend, open_device, open_device_sessions
+from siamtrt.runtime.frames import FrameIntake, Incoming
+from siamtrt.runtime.replays import Replays
 from siamtrt.runtime.slots import no_slot, no_such_target
 from siamtrt.runtime.state import TargetState, state_from_box
 from siamtrt.tracking import AnchorDecoding, PointDecoding, Tracking
@@ -33,22 +39,41 @@ class DeviceSession(Protocol):
         """Enqueue the graph."""
         ...
 
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """`Device.capture` of work that runs this graph, as the library behind it needs it."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds; closing twice is allowed."""
+        ...
+
 
 class DeviceTracker:
-    """Follows up to `slots` targets: crop, search and decoding of a frame are launched without waiting in between.
+    """Follows up to `slots` targets: crop, search and decoding of a frame are one CUDA graph, without waiting between.
+
+    `update` gives a frame and waits for its result. `submit` and `collect` do the same apart: up to `ring` frames may
+    be under way, so that the next one is uploaded while the last is searched.
 
     Args:
         manifest: of a bundle with a proposal head and no strategy; its `batch` is the number of slots.
         device: where memory and kernels are.
         sessions: of the graphs "template" and "search", on the same device.
+        frame_format: of frames given as arrays of another library on the device.
+        ring: frames under way at once, and page-locked buffers for frames from the host.
+        graphs: launch an update as one captured graph once its frame's memory comes back a second time.
+
+    Use as a context manager, or call `close`, to free the sessions.
 
     Raises:
         SiamtrtError: another kind of tracker.
     """
 
-    def __init__(self, manifest: Manifest, device: Device, sessions: Mapping[str, DeviceSession]) -> None:
+    def __init__(
+        self, manifest: Manifest, device: Device, sessions: Mapping[str, DeviceSession], *,
+        frame_format: FrameFormat = "bgr", ring: int = 2, graphs: bool = True,
+    ) -> None:  # fmt: skip
         decoding, tracking = _plain(manifest)
-        self.manifest, self._device, self._sessions = manifest, device, sessions
+        self.manifest, self._device, self._sessions = manifest, device, dict(sessions)
         crop = manifest.preprocessing
         self._constants = DecodeConstants(
             decoding.stride, crop.scale_size, tracking.penalty_k, tracking.lr, crop.context_amount, tracking.min_side
@@ -57,8 +82,34 @@ class DeviceTracker:
         self._sides = device.upload(_anchor_sides(decoding)) if isinstance(decoding, AnchorDecoding) else None
         self._targets = device.upload(np.zeros(manifest.batch, TARGET))
         self._fresh = device.upload(np.zeros(1, TARGET))  # the target whose template is being made
-        self._frame: Buffer | None = None  # where host frames go
-        self._frame_size: tuple[int, int] | None = None
+        self._frames = FrameIntake(device, frame_format, ring)
+        self._records = [device.page_locked((manifest.batch,), TARGET) for _ in range(ring)]
+        self._replays = Replays(sessions["search"].capture if graphs else None)
+        self._under_way: deque[tuple[Callable[[], None], np.ndarray, Incoming]] = deque()
+
+    @classmethod
+    def load(
+        cls, bundle: Path | str, backend: DeviceBackend = "auto", *, checkpoint: Path | str | None = None,
+        frame_format: FrameFormat = "bgr", ring: int = 2, graphs: bool = True,
+    ) -> DeviceTracker:  # fmt: skip
+        """Open a bundle on this machine's GPU, through CuPy.
+
+        Args:
+            backend: "tensorrt", "torch", or "auto": TensorRT where an engine fits this machine or no checkpoint is
+                given.
+            checkpoint: for "torch", the file the bundle was exported from.
+            frame_format, ring, graphs: see the class.
+
+        Raises:
+            MissingPackageError: no GPU, or no CuPy or TensorRT.
+            BundleError, EngineError, CheckpointError: the bundle, its engines or the checkpoint cannot be used.
+            SiamtrtError: another kind of tracker, or an unknown backend.
+        """
+        manifest = load_manifest(bundle)
+        _plain(manifest)
+        device = open_device()
+        sessions = open_device_sessions(Path(bundle), manifest, device, backend, checkpoint)
+        return cls(manifest, device, sessions, frame_format=frame_format, ring=ring, graphs=graphs)
 
     @property
     def slots(self) -> int:
@@ -67,109 +118,150 @@ class DeviceTracker:
 
     @property
     def states(self) -> dict[int, TargetState]:
-        """The state of every target by its number, read from the device: 48 bytes a slot."""
-        records = self._targets.get()
-        return {int(number): _state(records[number]) for number in np.flatnonzero(records["active"])}
+        """The state of every target by its number after every frame submitted, read from the device: 48 bytes a slot.
 
-    def add(self, frame: np.ndarray | Buffer, box_xywh: Sequence[float]) -> int:
+        It waits for what is under way.
+        """
+        return _states(self._targets.get())
+
+    def add(self, frame: Any, box_xywh: Sequence[float]) -> int:
         """Take a target from a frame; returns its number.
 
+        It waits for what is under way. A frame on the device is read back once, for its mean colour.
+
         Args:
-            frame: (H, W, 3) uint8 BGR, in host memory or, as a buffer, on the device.
+            frame: see `update`.
             box_xywh: the target in pixels, overlapping the frame.
 
         Raises:
-            FrameError, BoxError: unusable frame or box, or another size than before.
+            FrameError, BoxError: unusable frame or box, or another size or format than before.
             SiamtrtError: every slot is taken.
         """
-        host = frame if isinstance(frame, np.ndarray) else frame.get()
-        state = state_from_box(check_box(box_xywh, check_frame(host)))
-        pixels = self._on_device(frame)
+        incoming = self._frames.checked(frame)
+        state = state_from_box(check_box(box_xywh, incoming.size))
         records = self._targets.get()
         free = np.flatnonzero(records["active"] == 0)
         if not free.size:
             raise no_slot(self.slots)
         number, fresh = int(free[0]), np.zeros(1, TARGET)
         fresh["center"], fresh["size"], fresh["active"], fresh["score"] = state.center_xy, state.size_wh, 1, 1
-        fresh["fill"][0, :3] = mean_colour(host)
-        self._embed(pixels, fresh, number)
+        fresh["fill"][0, :3] = self._frames.mean_colour(incoming)
+        self._embed(self._frames.sent(incoming), fresh, number)
         records[number] = fresh[0]
         self._targets.set(records)
         return number
 
-    def _embed(self, frame: Buffer, fresh: np.ndarray, number: int) -> None:
+    def _embed(self, frame: DeviceFrame, fresh: np.ndarray, number: int) -> None:
         """Run the template graph on the fresh target and put its tensors into the slot's rows."""
         template, search = self._sessions["template"], self._sessions["search"]
         self._fresh.set(fresh)
         (crop,) = template.inputs.values()
-        self._crop(frame, self._fresh, crop)
+        self._device.launch(self._crop(frame, self._fresh, crop))
         template.run()
         for name, tensor in template.outputs.items():
             rows = tensor.shape[0]
             self._device.copy(tensor, search.inputs[name].rows(number * rows, rows))
 
     def drop(self, number: int) -> None:
-        """Forget a target; its slot is free again.
+        """Forget a target; its slot is free again. It waits for what is under way.
 
         Raises:
             SiamtrtError: there is no such target.
         """
         records = self._targets.get()
         if not 0 <= number < self.slots or not records["active"][number]:
-            raise no_such_target(number, self.states)
+            raise no_such_target(number, _states(records))
         records["active"][number] = 0
         self._targets.set(records)
 
-    def update(self, frame: np.ndarray | Buffer) -> dict[int, TargetState]:
+    def update(self, frame: Any) -> dict[int, TargetState]:
         """Find every target in the next frame.
 
+        Args:
+            frame: (H, W, 3) uint8 BGR in host memory, which is uploaded; or, used where it is, a `DeviceFrame` or an
+                array on the device with DLPack or `__cuda_array_interface__`.
+
         Raises:
-            FrameError: unusable frame, or of another size than the targets came from.
+            FrameError: unusable frame, or of another size or format than the targets came from.
+            SiamtrtError: frames are under way whose results were not collected.
         """
-        search, pixels = self._sessions["search"], self._on_device(frame)
-        height, width = pixels.shape[:2]
-        crops = next(iter(search.inputs.values()))
-        self._crop(pixels, self._targets, crops)
-        search.run()
-        maps = search.outputs["cls"], search.outputs["loc"]
-        decode = plan_decode(self._targets, *maps, self._window, self._sides, self._constants, (width, height))
-        self._device.launch(decode)
-        return self.states
+        if self._under_way:
+            raise _uncollected(len(self._under_way))
+        self.submit(frame)
+        return self.collect()
 
-    def _crop(self, frame: Buffer, targets: Buffer, crops: Buffer) -> None:
-        preprocessing = self.manifest.preprocessing
-        self._device.launch(plan_crop(
-            frame_of(frame, "bgr"), targets, crops, preprocessing.scale_size,
-            context_amount=preprocessing.context_amount, rgb=preprocessing.channel_order == "rgb",
-        ))  # fmt: skip
+    def submit(self, frame: Any) -> None:
+        """Start the search of a frame and return at once.
 
-    def _on_device(self, frame: np.ndarray | Buffer) -> Buffer:
-        """The frame in device memory: uploaded into the same buffer every time, or as it is."""
-        size = check_frame(frame) if isinstance(frame, np.ndarray) else _check_buffer(frame)
-        if self._frame_size not in (None, size):
-            raise FrameError(
-                "frame size changed", received="{}x{}".format(*size),
-                expected="{}x{}, as at first".format(*(self._frame_size or size)),
-                fix="resize the frame, or open another tracker for the new size",
+        A host frame may be changed when this returns, a frame on the device when its result has been collected.
+
+        Raises:
+            FrameError: see `update`.
+            SiamtrtError: `ring` frames are under way; collect a result first.
+        """
+        if len(self._under_way) == len(self._records):
+            raise _uncollected(len(self._under_way))
+        incoming = self._frames.checked(frame)
+        pixels = self._frames.sent(incoming)
+        self._replays.run(pixels.described().tobytes(), lambda: self._step(pixels))
+        self._records.append(record := self._records.pop(0))
+        self._under_way.append((self._device.fetch(self._targets, record), record, incoming))
+
+    def collect(self) -> dict[int, TargetState]:
+        """Wait for the oldest frame under way; the state of every target by its number.
+
+        Raises:
+            SiamtrtError: nothing was submitted.
+        """
+        if not self._under_way:
+            raise SiamtrtError(
+                "nothing to collect", received="no frame under way", expected="submit(frame) before",
+                fix="call submit once for every collect",
             )
-        self._frame_size = size
-        if not isinstance(frame, np.ndarray):
-            return frame
-        if self._frame is None:
-            self._frame = self._device.upload(frame)
-        else:
-            self._frame.set(frame)
-        return self._frame
+        wait, record, _ = self._under_way.popleft()
+        wait()
+        return _states(record)
+
+    def _step(self, frame: DeviceFrame) -> Callable[[], None]:
+        """What an update enqueues, planned once for a frame's memory."""
+        search = self._sessions["search"]
+        crop = self._crop(frame, self._targets, next(iter(search.inputs.values())))
+        maps, size = (search.outputs["cls"], search.outputs["loc"]), (frame.width, frame.height)
+        decode = plan_decode(self._targets, *maps, self._window, self._sides, self._constants, size)
+
+        def step() -> None:
+            self._device.launch(crop)
+            search.run()
+            self._device.launch(decode)
+
+        return step
+
+    def _crop(self, frame: DeviceFrame, targets: Buffer, crops: Buffer) -> Launch:
+        preprocessing = self.manifest.preprocessing
+        return plan_crop(
+            frame, targets, crops, preprocessing.scale_size,
+            context_amount=preprocessing.context_amount, rgb=preprocessing.channel_order == "rgb",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Wait for the device and free the sessions."""
+        self._device.synchronize()
+        self._replays.clear()
+        for session in self._sessions.values():
+            session.close()
+
+    def __enter__(self) -> DeviceTracker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-def _check_buffer(frame: Buffer) -> tuple[int, int]:
-    """(width, height) of a frame on the device."""
-    if frame.dtype != np.uint8 or len(frame.shape) != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise FrameError(
-            "unusable frame", received=f"{frame.dtype} buffer of shape {tuple(frame.shape)}",
-            expected="(H, W, 3) uint8 BGR", fix="convert it on the device first",
-        )
-    return frame.shape[1], frame.shape[0]
+def _uncollected(count: int) -> SiamtrtError:
+    return SiamtrtError(
+        "results wait to be collected", received=f"{count} frames under way", expected="room for another",
+        fix="call collect first; a larger ring=... lets more frames be under way",
+    )
 
 
 def _plain(manifest: Manifest) -> tuple[AnchorDecoding | PointDecoding, Tracking]:
@@ -186,6 +278,10 @@ def _plain(manifest: Manifest) -> tuple[AnchorDecoding | PointDecoding, Tracking
 def _anchor_sides(decoding: AnchorDecoding) -> np.ndarray:
     """(A, 2) float32 widths and heights in search-crop pixels."""
     return np.ascontiguousarray(anchor_grid(decoding)[:: decoding.score_size**2, 2:])
+
+
+def _states(records: np.ndarray) -> dict[int, TargetState]:
+    return {int(number): _state(records[number]) for number in np.flatnonzero(records["active"])}
 
 
 def _state(record: np.ndarray) -> TargetState:

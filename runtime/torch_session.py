@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,20 @@ class TorchSession(CheckedSession):
 
 
 class TorchDeviceSession:
-    """One branch of a network that reads and writes buffers.
-
-    PyTorch works on its current stream: make that the device's, as `torch.cuda.ExternalStream` does for CuPy's.
+    """One branch of a network that reads and writes buffers; on a GPU, in the order of the device's stream.
 
     Args:
         module: a `SiameseNetwork` in evaluation mode, on the device the memory is on.
         graph: name of one of its graphs.
         spec: its tensors, from the manifest.
-        device: gives the memory.
+        device: gives the memory and, on a GPU, the stream.
     """
 
     def __init__(self, module: nn.Module, graph: str, spec: GraphSpec, device: Device) -> None:
         self._branch = getattr(module, method_of(graph))
+        self._device = device
+        stream = getattr(device, "stream", None)  # CuPy's, where the memory is a GPU's
+        self._stream = torch.cuda.ExternalStream(stream.ptr) if stream is not None else None
         self.inputs: Mapping[str, Buffer] = {t.name: device.upload(np.zeros(t.shape, t.dtype)) for t in spec.inputs}
         self.outputs: Mapping[str, Buffer] = {t.name: device.empty(t.shape, t.dtype) for t in spec.outputs}
         self._given = [tensor_of(buffer) for buffer in self.inputs.values()]
@@ -65,9 +67,30 @@ class TorchDeviceSession:
 
     def run(self) -> None:
         """See `DeviceSession.run`."""
-        with torch.inference_mode():
+        self._device.enqueue(self._forward)
+
+    def _forward(self) -> None:
+        with torch.inference_mode(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
             for wanted, result in zip(self._wanted, self._branch(*self._given), strict=True):
                 wanted.copy_(result)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `DeviceSession.capture`: PyTorch's own capture, which keeps the memory it allocates meanwhile."""
+        if self._stream is None:
+            return self._device.capture(work)
+        graph, stream = torch.cuda.CUDAGraph(), self._stream
+        with torch.cuda.graph(graph, stream=stream):
+            work()
+
+        def replay() -> None:
+            with torch.cuda.stream(stream):
+                graph.replay()
+
+        return replay
+
+    def close(self) -> None:
+        """See `DeviceSession.close`."""
+        self._branch, self._given, self._wanted = None, [], []
 
 
 def tensor_of(buffer: Any) -> Tensor:

@@ -55,7 +55,7 @@ def test_crop(device, dtype, described):
     source = device.upload(pixels)
     frame = frame_of(source, "bgr")
     crops = device.upload(np.zeros((3, 3, 33, 33), dtype))
-    given = device.upload(frame) if described else frame
+    given = device.upload(frame.described()) if described else frame
     targets = device.upload(THREE)
     device.launch(plan_crop(given, targets, crops, 20, rgb=True, scale=scale, offset=offset))
     expected = crop_ref(pixels, THREE, 33, 20, channel_order="rgb", dtype=dtype, scale=scale, offset=offset)
