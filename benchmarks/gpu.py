@@ -1,7 +1,8 @@
 """What is to be measured on a GPU, in one command: `python -m siamtrt.benchmarks.gpu -o gpu.json`.
 
-Right first: every kernel beside its NumPy reference. Then time: the correlation of SiamRPN++'s maps in one launch
-beside PyTorch's grouped convolutions and the memory's own speed, and whole updates (`gpu_updates`).
+Right first: every kernel beside its NumPy reference, and again under compute-sanitizer (`gpu_sanitizer`). Then time:
+the correlation of SiamRPN++'s maps in one launch beside PyTorch's grouped convolutions and the memory's own speed, crop
+and decode (`gpu_kernels`), and whole updates (`gpu_updates`). `gpu_table` makes a README's table of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 import click
 import numpy as np
 
-from siamtrt.benchmarks.environment import environment, gpu_name
+from siamtrt.benchmarks.environment import gpu_name
+from siamtrt.benchmarks.gpu_environment import gpu_environment
+from siamtrt.benchmarks.gpu_sanitizer import SanitizerRun, find_sanitizer, run_sanitizer
 from siamtrt.files import write_whole
 from siamtrt.kernels.crop import crop_ref
 from siamtrt.kernels.decode import DecodeConstants, decode_ref, window_table
@@ -161,6 +164,9 @@ def torch_grouped(entries: Sequence[tuple[Any, Any, Any]]) -> Callable[[], None]
     return run
 
 
+Save = Callable[[str, Sequence[Any]], None]
+
+
 @click.command()
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False, writable=True), required=True,
@@ -168,42 +174,74 @@ def torch_grouped(entries: Sequence[tuple[Any, Any, Any]]) -> Callable[[], None]
 )  # fmt: skip
 def main(output: Path) -> None:
     """Check and time the kernels on this machine's GPU, through CuPy."""
-    from siamtrt.kernels.cupy_device import CupyDevice
-
     if gpu_name() is None:
         raise click.UsageError(
             "received no GPU that CuPy can use, expected one; pip install 'siamtrt[cuda,export]' on a GPU machine"
         )
+    from siamtrt.kernels.cupy_device import CupyDevice
 
-    device = CupyDevice()
-    report: dict[str, Any] = {"environment": environment()}
+    report: dict[str, Any] = {"environment": gpu_environment()}
 
     def save(part: str, rows: Sequence[Any]) -> None:
         """After every part, so that a failure in a later one loses nothing."""
         report[part] = [row if isinstance(row, dict) else dataclasses.asdict(row) for row in rows]
         write_whole(output, (json.dumps(report, indent=1) + "\n").encode())
 
+    if not measure(CupyDevice(), save, find_sanitizer()):
+        raise SystemExit(1)
+
+
+def measure(device: Device, save: Save, sanitizer: str | None, where: str = "cuda") -> bool:
+    """Every part in order: "checks", "sanitizer", "xcorr", "kernels", "updates".
+
+    Args:
+        save: takes the name of a part and its rows, dictionaries or dataclasses.
+        sanitizer: compute-sanitizer, or None where it is absent.
+        where: PyTorch's name of the device.
+
+    Returns:
+        Whether every kernel was right and no sanitizer found anything. A wrong kernel is not timed.
+    """
     save("checks", checks := check_kernels(device))
     for check in checks:
         verdict = "ok   " if check.passed else "WRONG"
         click.echo(f"{verdict} {check.kernel}: off by {check.error:.2e}, limit {check.limit:g}")
     if not all(check.passed for check in checks):
-        raise SystemExit(1)
+        return False
+    runs = run_sanitizer(sanitizer) if sanitizer else []
+    save("sanitizer", runs or [{"absent": "compute-sanitizer"}])
+    click.echo("\n".join(map(_said_run, runs)) or "compute-sanitizer is not installed here")
+
     cases = [(dtype, targets) for dtype in (np.float32, np.float16) for targets in TARGETS]
     save("xcorr", [_said(time_xcorr(device, *case, torch_grouped)) for case in cases])
+    _time_others(device, save, cases, where)
+    return all(run.passed for run in runs)
 
-    from siamtrt.benchmarks.gpu_updates import TRACKERS, time_updates
 
+def _time_others(device: Device, save: Save, cases: Sequence[tuple[Any, int]], where: str) -> None:
+    """Crop, decode and whole updates, whose modules import this one."""
+    from siamtrt.benchmarks.gpu_kernels import time_kernels
+    from siamtrt.benchmarks.gpu_updates import SLOTS, TRACKERS, time_updates
+
+    save("kernels", times := [row for case in cases for row in time_kernels(device, *case)])
+    for time_ in times:
+        click.echo(f"{time_.kernel} {time_.dtype}, {time_.targets} targets: {time_.ms:.3f} ms")
     updates: list[Any] = []
     for name in TRACKERS:
         for half in (False, True):
-            updates += time_updates(device, name, half)
+            updates += time_updates(device, name, half, SLOTS, where)
             save("updates", updates)
     for row in updates:
         click.echo(
             f"{row.tracker} {row.dtype}, {row.slots} targets: {row.device_ms:.3f} ms an update; "
             f"eager FP32 with one target: {row.eager_ms:.3f} ms"
         )
+
+
+def _said_run(run: SanitizerRun) -> str:
+    errors = "no summary" if run.errors is None else f"{run.errors} errors"
+    verdict = "ok   " if run.passed else "WRONG"
+    return f"{verdict} {run.tool}: {errors}, exit code {run.exit_code}, {run.seconds:.0f} s; {run.last_line}"
 
 
 def _said(case: dict[str, Any]) -> dict[str, Any]:

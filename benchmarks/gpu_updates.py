@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,31 @@ from siamtrt.runtime.torch_session import TorchDeviceSession, TorchSession
 from siamtrt.runtime.tracker import Tracker
 
 TRACKERS = ("siamrpn_alex_dwxcorr", "siamrpn_mobilev2_l234_dwxcorr", "siamrpn_r50_l234_dwxcorr")
+PAPER_OF = {"siamrpn_alex_dwxcorr": "siamrpn_alex"}  # whose figure stands beside ours where a preset has none
 SLOTS = (1, 4, 16, 64)
+STAGES, STAGE_RUNS = ("crop_ms", "network_ms", "decode_ms"), 20
 FRAME_SIZE = (1280, 720)
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateTime:
-    """Median milliseconds of an update of `slots` targets, and of the eager FP32 tracker's update of one."""
+    """Median milliseconds of an update of `slots` targets, and of the eager FP32 tracker's update of one.
+
+    Attributes:
+        eager_stages: median milliseconds of the eager tracker's crop, network and decoding.
+        paper: a published speed: "fps", "hardware" and "source".
+        bytes_up, bytes_down: copied to and from the device in one update; None where nobody counted.
+    """
 
     tracker: str
     dtype: str
     slots: int
     device_ms: float
     eager_ms: float
+    eager_stages: dict[str, float]
+    paper: dict[str, Any] | None = None
+    bytes_up: int | None = None
+    bytes_down: int | None = None
 
 
 def manifest_of(network: SiameseNetwork, preset: Preset, batch: int = 1, dtype: str = "float32") -> Manifest:
@@ -88,11 +101,23 @@ def time_updates(
     with eager_tracker(name, where) as eager:
         eager.init(frame, (600, 300, 80, 60))
         eager_ms = milliseconds(device, lambda: eager.update(frame), repeat=1)
+        stages = _stages(eager, frame)
     times = []
     for count in slots:
         tracker = device_tracker(device, name, count, half, where)
         for index in range(count):
             tracker.add(frame, (100 + 15 * index, 100 + 8 * index, 80, 60))
         took = milliseconds(device, lambda tracker=tracker: tracker.update(frame), repeat=1)  # type: ignore[misc]
-        times.append(UpdateTime(name, "float16" if half else "float32", count, took, eager_ms))
+        dtype = "float16" if half else "float32"
+        times.append(UpdateTime(name, dtype, count, took, eager_ms, stages, _paper(name)))
     return times
+
+
+def _stages(tracker: Tracker, frame: np.ndarray) -> dict[str, float]:
+    rows = [tracker.update(frame).times for _ in range(STAGE_RUNS)]
+    return {stage: float(np.median([getattr(row, stage) for row in rows])) for stage in STAGES}
+
+
+def _paper(name: str) -> dict[str, Any] | None:
+    figure = get_preset(PAPER_OF.get(name, name)).paper_figure
+    return dataclasses.asdict(figure) if figure else None

@@ -1,4 +1,4 @@
-"""The README's commands and code run, in its order, in a directory of their own."""
+"""The commands and code of the README and of docs/jetson.md run, in their order, in a directory of their own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ NOT_RUN = r"(?P<skip><!-- not run: (?P<reason>.+?) -->\n)?"
 BLOCK = re.compile(NOT_RUN + r"```(?P<language>bash|python)\n(?P<code>.*?)```", re.S)
 
 
-def _blocks():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def _blocks(document="README.md"):
+    text = (ROOT / document).read_text(encoding="utf-8")
     return [match.groupdict() for match in BLOCK.finditer(text)]
 
 
-def test_every_block_runs(tmp_path):
-    """From top to bottom, as a reader would: later blocks use what earlier ones made."""
+def _run_blocks(document, tmp_path):
+    """From top to bottom, as a reader would: later blocks use what earlier ones made. Returns what each printed."""
     pytest.importorskip("skimage", reason="the demo clip is cut from scikit-image's photos")
-    pytest.importorskip("tensorrt_rtx", reason="the README builds engines")
     weights = tmp_path / "siamtrt" / "weights"
     weights.mkdir(parents=True)
     shutil.copy(ROOT / "siamtrt" / "weights" / "placeholder.safetensors", weights)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    ran = 0
-    for block in _blocks():
+    printed = []
+    for block in _blocks(document):
         if block["skip"]:
             continue
         shell = ["bash", "-euo", "pipefail", "-c"] if block["language"] == "bash" else [sys.executable, "-c"]
@@ -38,14 +37,45 @@ def test_every_block_runs(tmp_path):
             [*shell, block["code"]], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
         assert result.returncode == 0, f"{block['code']}\n{result.stdout}\n{result.stderr}"
-        ran += 1
-    assert ran >= 3
+        printed.append(result.stdout)
+    return printed
+
+
+def test_every_block_runs(tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="the README builds engines")
+    assert len(_run_blocks("README.md", tmp_path)) >= 3
     for left in ("tracked.mp4", "boxes.csv", "report.json", "report.md"):
         assert (tmp_path / "out" / left).stat().st_size > 0, left
 
 
-def test_skipped_blocks_say_why():
-    reasons = [block["reason"] for block in _blocks() if block["skip"]]
+def test_every_block_for_a_jetson_runs_that_can_run_here(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs the export extra")
+    printed = _run_blocks("docs/jetson.md", tmp_path)
+    assert len(printed) == 3
+    assert re.fullmatch(r"(-?\d+,){3}\d+ score [01]\.\d\d, \d+\.\d ms an update\n", printed[-1]), printed[-1]
+    assert len((tmp_path / "out" / "cpu.csv").read_text().splitlines()) > 100
+    graph = onnx.load(tmp_path / "out" / "placeholder" / "search.onnx")
+    opset = next(entry.version for entry in graph.opset_import if not entry.domain)
+    text = (ROOT / "docs" / "jetson.md").read_text(encoding="utf-8")
+    assert f"writes opset {opset}, and the correlation is an ONNX local function" in text
+    assert [function.domain for function in graph.functions] == ["siamtrt"]
+
+
+def test_tensorrt_rtx_has_no_jetson():
+    """As docs/jetson.md says."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra")
+    assert not {"SM87", "SM101", "SM110"} & set(rtx.ComputeCapability.__members__)
+
+
+def test_python_versions_agree():
+    minimum = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert minimum
+    assert f"siamtrt needs Python {minimum[1]} or later" in (ROOT / "docs" / "jetson.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/jetson.md"])
+def test_skipped_blocks_say_why(document):
+    reasons = [block["reason"] for block in _blocks(document) if block["skip"]]
     assert all(reason.startswith(("needs ", "installs ")) for reason in reasons)
 
 

@@ -14,6 +14,7 @@ class Broken(HostDevice):
     """Loses every launch of one kernel."""
 
     def __init__(self, name):
+        super().__init__()
         self.name = name
 
     def launch(self, launch):
