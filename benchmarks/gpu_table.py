@@ -64,9 +64,8 @@ def _section(name: str, report: Report) -> str:
         _table(XCORR_COLUMNS, report["xcorr"], {}),
         _table(KERNEL_COLUMNS, [row for row in kernels if row["kernel"] == "crop"], _by_case(kernels, "decode")),
         _table(UPDATE_COLUMNS, report["updates"], {_update(row): row for row in report["updates"]}),
+        f"Copied in an update of one target: {first['bytes_up']} bytes up, {first['bytes_down']} down.\n",
     ]
-    if first["bytes_up"] is not None:
-        parts.append(f"Copied in an update of one target: {first['bytes_up']} bytes up, {first['bytes_down']} down.\n")
     return "\n".join(parts)
 
 

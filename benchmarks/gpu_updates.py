@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from siamtrt.benchmarks.gpu import milliseconds
 from siamtrt.export.calls import Call, example_inputs, graph_calls, repeated, run_calls
-from siamtrt.kernels.launch import Device
+from siamtrt.kernels.launch import Buffer, Device
 from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec
 from siamtrt.models.network import SiameseNetwork
 from siamtrt.models.preset import Preset
@@ -34,7 +35,7 @@ class UpdateTime:
     Attributes:
         eager_stages: median milliseconds of the eager tracker's crop, network and decoding.
         paper: a published speed: "fps", "hardware" and "source".
-        bytes_up, bytes_down: copied to and from the device in one update; None where nobody counted.
+        bytes_up, bytes_down: copied to and from the device in one update.
     """
 
     tracker: str
@@ -43,9 +44,39 @@ class UpdateTime:
     device_ms: float
     eager_ms: float
     eager_stages: dict[str, float]
-    paper: dict[str, Any] | None = None
-    bytes_up: int | None = None
-    bytes_down: int | None = None
+    paper: dict[str, Any] | None
+    bytes_up: int
+    bytes_down: int
+
+
+class Traffic:
+    """A device that counts what is copied to and from it while frames are tracked.
+
+    Attributes:
+        up, down: bytes.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.up = self.down = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        """See `Device.upload`."""
+        self.up += array.nbytes
+        return self._device.upload(array)
+
+    def send(self, source: np.ndarray, target: Buffer) -> None:
+        """See `Device.send`."""
+        self.up += source.nbytes
+        self._device.send(source, target)
+
+    def fetch(self, source: Buffer, target: np.ndarray) -> Callable[[], None]:
+        """See `Device.fetch`."""
+        self.down += target.nbytes
+        return self._device.fetch(source, target)
 
 
 def manifest_of(network: SiameseNetwork, preset: Preset, batch: int = 1, dtype: str = "float32") -> Manifest:
@@ -104,12 +135,18 @@ def time_updates(
         stages = _stages(eager, frame)
     times = []
     for count in slots:
-        tracker = device_tracker(device, name, count, half, where)
+        traffic = Traffic(device)
+        tracker = device_tracker(cast(Device, traffic), name, count, half, where)
         for index in range(count):
             tracker.add(frame, (100 + 15 * index, 100 + 8 * index, 80, 60))
         took = milliseconds(device, lambda tracker=tracker: tracker.update(frame), repeat=1)  # type: ignore[misc]
+        traffic.up = traffic.down = 0
+        tracker.update(frame)
         dtype = "float16" if half else "float32"
-        times.append(UpdateTime(name, dtype, count, took, eager_ms, stages, _paper(name)))
+        times.append(
+            UpdateTime(name, dtype, count, took, eager_ms, stages, _paper(name), traffic.up, traffic.down)
+        )
+        tracker.close()
     return times
 
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from host_device import HostDevice
 
 from siamtrt.benchmarks import gpu
+from siamtrt.kernels.state import TARGET
 
 
 class Broken(HostDevice):
@@ -89,3 +90,5 @@ def test_updates_are_timed(monkeypatch):
     assert [row.slots for row in rows] == [1, 2]
     assert all(row.device_ms > 0 for row in rows)
     assert rows[0].eager_ms == rows[1].eager_ms > 0
+    assert {row.bytes_up for row in rows} == {1280 * 720 * 3}
+    assert [row.bytes_down for row in rows] == [TARGET.itemsize, 2 * TARGET.itemsize]

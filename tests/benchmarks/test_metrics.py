@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from siamtrt.benchmarks.metrics import precision, success_auc
-from siamtrt.benchmarks.sequences import find_sequences, read_boxes
 from siamtrt.boxes import iou
+from siamtrt.runtime.sequences import find_sequences
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -39,10 +39,3 @@ def test_perfect_tracking_scores_one_but_for_the_last_threshold():
     assert success_auc(truth, truth) == pytest.approx(20 / 21)
     assert precision(truth + np.array([15, 0, 0, 0]), truth) == 1.0
     assert precision(truth + np.array([21, 0, 0, 0]), truth) == 0.0
-
-
-@pytest.mark.parametrize("separator", [",", "\t", " ", ", "])
-def test_boxes_are_read_whatever_separates_them(tmp_path, separator):
-    path = tmp_path / "truth.txt"
-    path.write_text("\n".join(separator.join(row) for row in (["1", "2", "3", "4"], ["nan"] * 4)) + "\n")
-    np.testing.assert_array_equal(read_boxes(path), [[1, 2, 3, 4], [np.nan] * 4])
