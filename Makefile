@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 EXTRAS := export,rtx,dev,demo
 SOURCES := $(shell find siamtrt models export calibration kernels runtime training benchmarks -name '*.py' 2>/dev/null)
+# TensorRT's stubs, for mypy alone: beside the other packages they would let `import tensorrt` succeed and be empty.
+STUBS := $(VENV)/stubs
 # The editable install links file by file, so a new or removed file needs it again: remember the list.
 LISTING := $(shell echo $(sort $(SOURCES)) | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(LISTING)
@@ -17,6 +19,10 @@ $(STAMP): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(STUBS) \
+		tensorrt-stubs==10.13.0.35.1
+	sed -i.generated -E -e 's/\bin: list\[/in_: list[/' -e 's/(power: Weights = None, channel_axis: int)\)/\1 = 0)/' \
+		$(STUBS)/tensorrt_bindings/tensorrt.pyi  # two of its lines are not Python
 	rm -f $(VENV)/.installed-*
 	touch $@
 
@@ -25,7 +31,7 @@ test: lint
 
 lint: install
 	$(BIN)/ruff check .
-	$(BIN)/mypy siamtrt models export calibration kernels runtime training benchmarks
+	MYPYPATH=$(STUBS) $(BIN)/mypy siamtrt models export calibration kernels runtime training benchmarks
 
 # The main job on what the repository holds: the placeholder's weights and a rendered clip.
 DEMO := out/demo

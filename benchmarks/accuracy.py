@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from siamtrt.backends import BACKENDS, Backend
 from siamtrt.benchmarks.metrics import precision, success_auc
-from siamtrt.benchmarks.sequences import Sequence, find_sequences
+from siamtrt.runtime.sequences import Sequence, find_sequences
 from siamtrt.runtime.track import tracked_frames
 from siamtrt.runtime.tracker import Tracker
 

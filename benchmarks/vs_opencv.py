@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from siamtrt.benchmarks.sequences import Sequence, find_sequences
 from siamtrt.errors import MissingPackageError
+from siamtrt.runtime.sequences import Sequence, find_sequences
 from siamtrt.runtime.tracker import Tracker
 
 WARM_UP = 10

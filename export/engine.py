@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,8 +12,9 @@ import onnx
 from tqdm import tqdm
 
 from siamtrt.errors import BuildError
+from siamtrt.export.lowering import Built, Timer, build, require_choice
 from siamtrt.export.precision import fp16_from_fp32
-from siamtrt.export.trt import Flavour, engine_from_onnx, load_flavour, resolve_targets
+from siamtrt.export.trt import Flavour, load_flavour, resolve_targets
 from siamtrt.manifest import (
     MANIFEST_NAME,
     EngineRecord,
@@ -35,6 +35,8 @@ def build_engines(
     targets: Sequence[str] | None = None,
     flavour: str | None = None,
     progress: bool = False,
+    xcorr: str = "auto",
+    timer: Timer | None = None,
 ) -> list[EngineRecord]:
     """Build an engine of each graph for each target and record them in the manifest.
 
@@ -47,14 +49,16 @@ def build_engines(
         targets: GPU architectures such as "sm86"; see `resolve_targets` for the default.
         flavour: "tensorrt" or "tensorrt_rtx"; see `load_flavour` for the default.
         progress: show a bar on stderr.
+        xcorr: how the engine is to correlate: "native", "plugin", or "auto", whichever is faster; see `lowering.build`.
+        timer: times an engine on this machine's GPU, for "auto".
 
     Returns:
         The new records: graphs in the manifest's order, targets in the order given.
 
     Raises:
         BundleError: no bundle, or an ONNX file that was changed after its export.
-        BuildError: an unknown precision, flavour or target, or a refusal by TensorRT.
-        MissingPackageError: no TensorRT is installed.
+        BuildError: an unknown precision, flavour, target or lowering, or a refusal by TensorRT.
+        MissingPackageError: no TensorRT is installed, or nothing that the plugin asked for can be compiled with.
     """
     if precision not in get_args(Precision):
         raise BuildError(
@@ -65,6 +69,7 @@ def build_engines(
     manifest = load_manifest(folder)
     sources = {name: verified_file(folder, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
     package = load_flavour(flavour)
+    choice = require_choice(xcorr, package)
     chosen = resolve_targets(package, targets)
     with (
         tempfile.TemporaryDirectory(prefix=f".{ENGINES}.", dir=folder) as staging,
@@ -75,7 +80,8 @@ def build_engines(
             onnx_bytes = _typed_onnx(source, precision)
             for target in chosen:
                 bar.set_description(f"{name} {precision} {target}")
-                records.append(_build_one(manifest, name, onnx_bytes, precision, package, target, Path(staging)))
+                built = build(package, onnx_bytes, target, f"{precision} {name}", choice, timer)
+                records.append(_staged(manifest, name, built, precision, package, target, Path(staging)))
                 bar.update()
         _commit(folder, Path(staging), records)
     return records
@@ -86,18 +92,16 @@ def _typed_onnx(source: Path, precision: str) -> bytes:
     return source.read_bytes() if precision == "fp32" else fp16_from_fp32(onnx.load(source)).SerializeToString()
 
 
-def _build_one(
-    manifest: Manifest, graph: str, onnx_bytes: bytes, precision: str, package: Flavour, target: str, staging: Path
+def _staged(
+    manifest: Manifest, graph: str, built: Built, precision: str, package: Flavour, target: str, staging: Path
 ) -> EngineRecord:
-    started = time.perf_counter()
-    engine = engine_from_onnx(package, onnx_bytes, target, f"{precision} {graph}")
-    seconds = time.perf_counter() - started
     name = f"{graph}.{precision}.{package.name}-{package.version}.{target}.engine"
-    (staging / name).write_bytes(engine)
+    (staging / name).write_bytes(built.engine)
     return EngineRecord(
         file=f"{ENGINES}/{name}", graph=graph, sha256=sha256_of(staging / name),
         graph_sha256=manifest.graphs[graph].sha256, flavour=package.name, version=package.version,
-        precision=precision, target=target, build_seconds=round(seconds, 3), size_bytes=len(engine),
+        precision=precision, target=target, build_seconds=round(built.seconds, 3), size_bytes=len(built.engine),
+        xcorr=built.xcorr, xcorr_ms=built.xcorr_ms,
     )  # fmt: skip
 
 

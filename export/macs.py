@@ -27,11 +27,16 @@ def graph_macs(model: ModelProto) -> int:
     Raises:
         SiamtrtError: a shape that the count needs is not static.
     """
+    shapes = static_shapes(model)
+    return sum(node_macs(node, shapes) for node in model.graph.node)
+
+
+def static_shapes(model: ModelProto) -> dict[str, Shape]:
+    """Shapes of all tensors of the main graph whose shape is known without running it, inferred where not written."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {value.name: shape for value in (*graph.input, *graph.value_info, *graph.output)
               if (shape := _static_shape(value)) is not None}  # fmt: skip
-    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return sum(_node_macs(node, shapes) for node in graph.node)
+    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
 
 
 def _static_shape(value: ValueInfoProto) -> Shape | None:
@@ -42,7 +47,12 @@ def _static_shape(value: ValueInfoProto) -> Shape | None:
     return tuple(side.dim_value for side in sides)
 
 
-def _node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+def node_macs(node: NodeProto, shapes: Mapping[str, Shape]) -> int:
+    """Multiply-accumulates of one node, as `graph_macs` counts them; `shapes` from `static_shapes`.
+
+    Raises:
+        SiamtrtError: a shape that the count needs is not static.
+    """
     count = COUNTS.get((node.domain, node.op_type))
     if count is None:
         return 0

@@ -6,6 +6,7 @@ import onnx
 from onnx import FunctionProto, ModelProto, parser
 
 DOMAIN = "siamtrt"
+NAME = "DepthwiseXCorr"
 VERSION = 1
 
 # The kernel is a tensor, so the body is a grouped convolution over batch and channels folded together.
@@ -44,7 +45,7 @@ def depthwise_xcorr_function(opset: int) -> FunctionProto:
 def with_operator_function(model: ModelProto) -> ModelProto:
     """A copy in which every `siamtrt::DepthwiseXCorr` node has its body (native lowering)."""
     result = without_operator_function(model)
-    if any(node.domain == DOMAIN for node in result.graph.node):
+    if has_operator(result):
         opset = next(entry.version for entry in result.opset_import if not entry.domain)
         result.functions.append(depthwise_xcorr_function(opset))
         if all(entry.domain != DOMAIN for entry in result.opset_import):
@@ -52,8 +53,26 @@ def with_operator_function(model: ModelProto) -> ModelProto:
     return result
 
 
+def has_operator(model: ModelProto) -> bool:
+    """Whether the graph correlates with the operator."""
+    return any((node.domain, node.op_type) == (DOMAIN, NAME) for node in model.graph.node)
+
+
+def with_plugin_nodes(model: ModelProto) -> ModelProto:
+    """A copy whose `siamtrt::DepthwiseXCorr` nodes TensorRT's parser makes plugins of (plugin lowering).
+
+    The parser looks for a plugin by the node's name and two attributes; not every version falls back on its domain.
+    """
+    result = without_operator_function(model)
+    for node in result.graph.node:
+        if (node.domain, node.op_type) == (DOMAIN, NAME):
+            wanted = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION)}
+            node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in wanted.items())
+    return result
+
+
 def without_operator_function(model: ModelProto) -> ModelProto:
-    """A copy whose `siamtrt::DepthwiseXCorr` nodes are left to a plugin of that name (plugin lowering)."""
+    """A copy whose `siamtrt::DepthwiseXCorr` nodes have no body."""
     result = ModelProto()
     result.CopyFrom(model)
     kept = [function for function in result.functions if function.domain != DOMAIN]

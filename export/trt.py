@@ -8,10 +8,13 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siamtrt.errors import BuildError, MissingPackageError
 from siamtrt.manifest import FLAVOURS
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 TENSORRT, TENSORRT_RTX = FLAVOURS
 EXTRAS = {TENSORRT: "tensorrt", TENSORRT_RTX: "rtx"}
@@ -115,7 +118,9 @@ def resolve_targets(flavour: Flavour, targets: Sequence[str] | None = None) -> t
     return chosen
 
 
-def engine_from_onnx(flavour: Flavour, onnx_bytes: bytes, target: str, name: str) -> bytes:
+def engine_from_onnx(
+    flavour: Flavour, onnx_bytes: bytes, target: str, name: str, *, prefer_aot: bool = False
+) -> bytes:
     """Build a strongly typed network: the types of the ONNX graph are the types of the engine.
 
     Args:
@@ -123,6 +128,7 @@ def engine_from_onnx(flavour: Flavour, onnx_bytes: bytes, target: str, name: str
         onnx_bytes: a serialised ModelProto with its weights inside.
         target: one of `known_targets(flavour)`.
         name: what to call the graph in messages.
+        prefer_aot: of a Python plugin with two forms take the one whose kernels the engine holds.
 
     After a refusal, TensorRT-RTX 1.7 packs the refused target's kernels (4 MB for a NanoTrack template)
     into the next engine of the process, which is larger for it.
@@ -130,30 +136,38 @@ def engine_from_onnx(flavour: Flavour, onnx_bytes: bytes, target: str, name: str
     Raises:
         BuildError: the parser or the builder refused, in their own words.
     """
-    trt, log = flavour.module, _log_of(flavour.module)
+    if not TYPE_CHECKING:
+        trt = flavour.module  # a type checker reads TensorRT's stubs instead
+    log = _log_of(flavour.module)
     log.clear()
     builder = trt.Builder(log)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(_network_flags(flavour.module, prefer_aot))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx_bytes):
         raise _refusal(f"{flavour.name}'s ONNX parser refused the {name} graph", _parser_errors(parser) or log.errors())
     config = builder.create_builder_config()
     if flavour.name == TENSORRT_RTX:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], 0)
+        _set_target(flavour.module, config, target)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise _refusal(f"{flavour.name} {flavour.version} refused the {name} graph for {target}", log.errors())
     return bytes(memoryview(engine))
 
 
-def _network_flags(trt: Any) -> int:
+def _set_target(package: Any, config: Any, target: str) -> None:
+    """TensorRT-RTX alone builds for another GPU; the stubs do not know it."""
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(package.ComputeCapability.__members__[target.upper()], 0)
+
+
+def _network_flags(package: Any, prefer_aot: bool) -> int:
     """TensorRT 10 asks for strong typing; from 11 on it is the only way, and the flag may go."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
+    wanted = ("STRONGLY_TYPED", "PREFER_AOT_PYTHON_PLUGINS") if prefer_aot else ("STRONGLY_TYPED",)
+    flags = package.NetworkDefinitionCreationFlag.__members__
+    return sum(1 << int(flags[name]) for name in wanted if name in flags)
 
 
-def _parser_errors(parser: Any) -> list[str]:
+def _parser_errors(parser: trt.OnnxParser) -> list[str]:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     return [f"{error.desc()} (node {error.node_name()!r}, {error.node_operator()})" for error in errors]
 
@@ -167,10 +181,12 @@ def _refusal(what: str, messages: Sequence[str]) -> BuildError:
 
 
 @functools.cache
-def _log_of(trt: Any) -> Any:
+def _log_of(package: Any) -> Any:
     """The package's one log: TensorRT keeps the first logger of a process and ignores later ones."""
+    if not TYPE_CHECKING:
+        trt = package
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._messages: list[tuple[int, str]] = []

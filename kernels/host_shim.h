@@ -1,7 +1,7 @@
 // CUDA's built-ins for a host C++20 compiler: the same .cu file runs on the CPU, under the sanitizers.
 //
 // A block's threads are real threads; blocks run one after another, so that function-local statics serve as shared
-// memory. Kernels keep to what is here: no warp intrinsics, no dynamic shared memory, one struct as argument.
+// memory. Kernels keep to what is here: no warp intrinsics, no dynamic shared memory, arguments as a struct or plain.
 #pragma once
 
 #include <barrier>
@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 struct dim3 {
@@ -62,4 +63,24 @@ void run_on_host(Kernel kernel, const Arguments& arguments, dim3 grid, dim3 bloc
 #define HOST_ENTRY(kernel, Arguments)                                                                       \
   extern "C" void kernel##_on_host(const Arguments* arguments, const unsigned* grid, const unsigned* block) { \
     run_on_host(kernel, *arguments, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]});             \
+  }
+
+// The next of the arguments, each of which lies at a multiple of its size, as CUDA packs them.
+template <typename T>
+T next_argument(const char*& packed) {
+  const auto address = (reinterpret_cast<std::uintptr_t>(packed) + sizeof(T) - 1) / sizeof(T) * sizeof(T);
+  packed = reinterpret_cast<const char*>(address) + sizeof(T);
+  return *reinterpret_cast<const T*>(address);
+}
+
+template <typename... Arguments>
+void run_plain_on_host(void (*kernel)(Arguments...), const char* packed, dim3 grid, dim3 block) {
+  const std::tuple<Arguments...> values{next_argument<Arguments>(packed)...};  // in order, because of the braces
+  run_on_host([kernel](const auto& given) { std::apply(kernel, given); }, values, grid, block);
+}
+
+// The same for a kernel with plain arguments: a struct of them in their order.
+#define HOST_PLAIN_ENTRY(kernel)                                                                          \
+  extern "C" void kernel##_on_host(const char* arguments, const unsigned* grid, const unsigned* block) {  \
+    run_plain_on_host(kernel, arguments, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]});    \
   }

@@ -2,17 +2,12 @@
 
     python -m siamtrt.kernels.nvrtc
 
-writes `kernels/resources.md`. NVRTC 12 compiles compute capabilities 5.3 to 12.0; 13 begins at 7.5. It and the headers
-come from the packages `nvidia-cuda-nvrtc-cu12` and `nvidia-cuda-runtime-cu12` or from an installed CUDA 12.
+writes `kernels/resources.md`. NVRTC 12 compiles compute capabilities 5.3 to 12.0; 13 begins at 7.5.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import importlib.util
 import itertools
-import os
 import re
 import struct
 import sys
@@ -22,9 +17,9 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from siamtrt.errors import MissingPackageError, SiamtrtError
+from siamtrt.kernels.compiler import NvrtcError, compile_source, version
+from siamtrt.kernels.sources import FOLDER
 
-FOLDER = Path(__file__).resolve().parent
 TABLE = FOLDER / "resources.md"
 
 
@@ -48,10 +43,6 @@ ARCHITECTURES = {
     87: Limits(16, 48, 164 << 10, 128, 1024), 89: Limits(24, 48, 100 << 10, 128, 1024),
     90: Limits(32, 64, 228 << 10, 128, 1024), 120: Limits(24, 48, 100 << 10, 128, 1024),
 }  # fmt: skip
-
-
-class NvrtcError(SiamtrtError):
-    """A kernel that does not compile, or a call that NVRTC refused; `received` is its log."""
 
 
 @dataclass(frozen=True)
@@ -98,74 +89,6 @@ def kernel_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.cu"))
 
 
-def _package_folder(package: str) -> Path | None:
-    """Where `nvidia.<package>` lies, None if it is not installed."""
-    try:
-        spec = importlib.util.find_spec(f"nvidia.{package}")
-    except ModuleNotFoundError:
-        return None
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) if places else None
-
-
-@functools.cache
-def library() -> ctypes.CDLL:
-    """NVRTC of the installed package, else of the system.
-
-    Raises:
-        MissingPackageError: there is none of version 12.
-    """
-    packaged = _package_folder("cuda_nvrtc")
-    path = str(packaged / "lib" / "libnvrtc.so.12") if packaged else "libnvrtc.so.12"
-    try:
-        found = ctypes.CDLL(path)
-    except OSError as error:
-        raise MissingPackageError(
-            "load NVRTC", received=error, expected="libnvrtc.so.12", fix="pip install nvidia-cuda-nvrtc-cu12"
-        ) from error
-    found.nvrtcGetErrorString.restype = ctypes.c_char_p
-    return found
-
-
-def version() -> tuple[int, int]:
-    """Of the NVRTC in use."""
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    _check(library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)), "nvrtcVersion")
-    return major.value, minor.value
-
-
-def include_folder() -> Path:
-    """Where `cuda_fp16.h` lies.
-
-    Raises:
-        MissingPackageError: nowhere known.
-    """
-    packaged = _package_folder("cuda_runtime")
-    roots = [packaged, *(Path(os.environ[key]) for key in ("CUDA_HOME", "CUDA_PATH") if key in os.environ)]
-    for root in (*roots, Path("/usr/local/cuda")):
-        if root is not None and (root / "include" / "cuda_fp16.h").is_file():
-            return root / "include"
-    raise MissingPackageError(
-        "find CUDA's headers", received="no cuda_fp16.h", expected="the headers of CUDA 12",
-        fix="pip install nvidia-cuda-runtime-cu12, or set CUDA_HOME",
-    )  # fmt: skip
-
-
-def _check(status: int, what: str) -> None:
-    if status != 0:
-        received = library().nvrtcGetErrorString(status).decode()
-        raise NvrtcError(what, received=received, expected="NVRTC_SUCCESS", fix="check the version of NVRTC")
-
-
-def _text(program: ctypes.c_void_p, getter: str) -> bytes:
-    """What `nvrtcGet<getter>` gives, its size asked first."""
-    size = ctypes.c_size_t()
-    _check(getattr(library(), f"nvrtcGet{getter}Size")(program, ctypes.byref(size)), getter)
-    buffer = ctypes.create_string_buffer(size.value)
-    _check(getattr(library(), f"nvrtcGet{getter}")(program, buffer), getter)
-    return buffer.raw
-
-
 def compile_kernel(name: str, architecture: int, folder: Path = FOLDER) -> Compiled:
     """Compile `<folder>/<name>.cu` to machine code.
 
@@ -174,26 +97,10 @@ def compile_kernel(name: str, architecture: int, folder: Path = FOLDER) -> Compi
 
     Raises:
         NvrtcError: it does not compile.
-        MissingPackageError: no NVRTC 12 or no headers.
+        MissingPackageError: no NVRTC or no headers.
     """
-    source = (folder / f"{name}.cu").read_bytes()
-    options = [
-        f"--gpu-architecture=sm_{architecture}", "--std=c++17", f"-I{folder}", f"-I{FOLDER}", f"-I{include_folder()}",
-        "--ptxas-options=-v",
-    ]  # fmt: skip
-    program = ctypes.c_void_p()
-    file_name = f"{name}.cu".encode()
-    _check(library().nvrtcCreateProgram(ctypes.byref(program), source, file_name, 0, None, None), "nvrtcCreateProgram")
-    try:
-        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-        status = library().nvrtcCompileProgram(program, len(options), given)
-        log = _text(program, "ProgramLog").rstrip(b"\0").decode()
-        if status != 0:
-            what = f"compile {name}.cu for sm_{architecture}"
-            raise NvrtcError(what, received=log, expected="no errors", fix="see the lines named")
-        cubin = _text(program, "CUBIN")
-    finally:
-        library().nvrtcDestroyProgram(ctypes.byref(program))
+    options = [f"--gpu-architecture=sm_{architecture}", f"-I{folder}", "--ptxas-options=-v"]
+    cubin, log = compile_source((folder / f"{name}.cu").read_bytes(), f"{name}.cu", options, "CUBIN")
     lines = (line for line in log.splitlines() if line.strip() and not line.startswith("ptxas"))
     warnings = "\n".join(line for line in lines if "Architectures prior to" not in line)  # 5.3 to 7.2: 13 lacks them
     return Compiled(name, architecture, cubin, _usages(log, cubin), warnings)

@@ -24,12 +24,14 @@
 #define XCORR_THREADS 128  // blockDim.x, always
 #define XCORR_SHARED 4352  // floats: x and templates of a block; 5 planes of 29x29 with 5x5, 4 of 31x31
 
-// Blocks an SM should hold, hence registers a thread: 48, or 64 where the compiler would spill (before 8.0).
+// Blocks an SM should hold, hence registers a thread: 48, or 64 where the compiler would spill: before 8.0, and in the
+// plain kernels, whose shared memory allows only 5 blocks on 8.6, 8.9 and 12.0, 9 on 8.7.
 #if __CUDA_ARCH__ >= 800
 #define XCORR_BLOCKS 10
 #else
 #define XCORR_BLOCKS 8
 #endif
+#define XCORR_PLAIN_BLOCKS 8
 
 // One level or branch. `xcorr.py` fills it in (`entry_table`).
 struct XcorrEntry {
@@ -168,13 +170,10 @@ __device__ __forceinline__ void correlate(const XcorrEntry& entry, const Part& p
   }
 }
 
+// One block of an entry.
 template <typename T>
-__device__ __forceinline__ void xcorr(const XcorrArguments& arguments, float* shared) {
-  int index = 0;
-  for (int i = 1; i < arguments.count; ++i)
-    if (static_cast<int>(blockIdx.x) >= arguments.entries[i].first_block) index = i;
-  const XcorrEntry entry = arguments.entries[index];
-  const Part part = part_of(entry, static_cast<int>(blockIdx.x) - entry.first_block);
+__device__ __forceinline__ void xcorr_block(const XcorrEntry& entry, int block, float* shared) {
+  const Part part = part_of(entry, block);
   if (part.planes <= 0) return;  // a grid larger than the table asks for
 
   const int kernel_size = entry.kernel_height * entry.kernel_width;
@@ -196,8 +195,18 @@ __device__ __forceinline__ void xcorr(const XcorrArguments& arguments, float* sh
   correlate(entry, part, tile + misalignment(x), shared, y);
 }
 
+template <typename T>
+__device__ __forceinline__ void xcorr(const XcorrArguments& arguments, float* shared) {
+  int index = 0;
+  for (int i = 1; i < arguments.count; ++i)
+    if (static_cast<int>(blockIdx.x) >= arguments.entries[i].first_block) index = i;
+  const XcorrEntry entry = arguments.entries[index];
+  xcorr_block<T>(entry, static_cast<int>(blockIdx.x) - entry.first_block, shared);
+}
+
 }  // namespace
 
+#ifndef XCORR_PLAIN_ONLY
 extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_BLOCKS) xcorr_f32(const XcorrArguments arguments) {
   alignas(16) __shared__ float shared[XCORR_SHARED];
   xcorr<float>(arguments, shared);
@@ -210,3 +219,25 @@ extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_BLOCKS) xcorr_
 
 HOST_ENTRY(xcorr_f32, XcorrArguments)
 HOST_ENTRY(xcorr_f16, XcorrArguments)
+#endif
+
+// One entry whose arguments are inputs, 32-bit integers, outputs: all that TensorRT passes to a kernel whose PTX is in
+// an engine (`plugin_aot.py`). `planes` is targets times channels.
+extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_PLAIN_BLOCKS)
+    xcorr_plain_f32(const float* x, const float* kernel, int planes, int height, int width, int kernel_height,
+                    int kernel_width, int block_planes, int block_rows, int thread_rows, float* y) {
+  alignas(16) __shared__ float shared[XCORR_SHARED];
+  xcorr_block<float>({x, kernel, y, planes, 1, height, width, kernel_height, kernel_width, 0, block_planes, block_rows,
+                      thread_rows}, static_cast<int>(blockIdx.x), shared);
+}
+
+extern "C" __global__ void __launch_bounds__(XCORR_THREADS, XCORR_PLAIN_BLOCKS)
+    xcorr_plain_f16(const half* x, const half* kernel, int planes, int height, int width, int kernel_height,
+                    int kernel_width, int block_planes, int block_rows, int thread_rows, half* y) {
+  alignas(16) __shared__ float shared[XCORR_SHARED];
+  xcorr_block<half>({x, kernel, y, planes, 1, height, width, kernel_height, kernel_width, 0, block_planes, block_rows,
+                     thread_rows}, static_cast<int>(blockIdx.x), shared);
+}
+
+HOST_PLAIN_ENTRY(xcorr_plain_f32)
+HOST_PLAIN_ENTRY(xcorr_plain_f16)

@@ -1,7 +1,8 @@
 """Depthwise cross-correlation: the NumPy reference that `xcorr.cu` is judged by, and the kernel's launch geometry.
 
 The kernels `xcorr_f32` and `xcorr_f16` take one struct, `ARGUMENTS`: up to 8 entries, each a level or a branch with its
-own sizes, all done by one launch.
+own sizes, all done by one launch. `xcorr_plain_f32` and `xcorr_plain_f16` take one entry as plain arguments: x, kernel,
+the integers of `PLAIN_INTEGERS`, y.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ ENTRY = np.dtype(
         for name in ("targets", "channels", "height", "width", "kernel_height", "kernel_width",
                      "first_block", "block_planes", "block_rows", "thread_rows")
     ]
+)  # fmt: skip
+PLAIN_INTEGERS = (
+    "planes", "height", "width", "kernel_height", "kernel_width", "block_planes", "block_rows", "thread_rows",
 )  # fmt: skip
 ARGUMENTS = np.dtype([("entries", ENTRY, MAX_ENTRIES), ("count", np.int32), ("padding", np.int32)])
 
@@ -175,3 +179,17 @@ def xcorr_launch(
         )  # fmt: skip
         blocks += part.blocks(shape)
     return arguments, (blocks, 1, 1), (THREADS, 1, 1)
+
+
+def xcorr_plain_launch(shape: XcorrShape) -> tuple[tuple[int, ...], tuple[int, int, int], tuple[int, int, int]]:
+    """The integers in the order of `PLAIN_INTEGERS`, grid and block of one launch of a plain kernel.
+
+    Raises:
+        ValueError: 2^31 planes or more, which only the struct's two factors can count.
+    """
+    planes = shape.targets * shape.channels
+    if planes >= 2**31:
+        raise ValueError(f"{shape}; expected less than 2^31 planes")
+    part = xcorr_part(shape)
+    sizes = (planes, shape.height, shape.width, shape.kernel_height, shape.kernel_width)
+    return (*sizes, part.planes, part.rows, part.thread_rows), (part.blocks(shape), 1, 1), (THREADS, 1, 1)

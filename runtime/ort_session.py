@@ -19,37 +19,46 @@ SMALL_THREADS = 2
 class OrtSession(CheckedSession):
     """A graph in ONNX Runtime.
 
+    INT8 is simulated: Q/DQ pairs are computed as they are written, in FP32, rather than fused to the CPU's integer
+    kernels, whose saturation differs from one CPU to another and from TensorRT's.
+
     Args:
-        path: the ONNX file.
+        model: the ONNX file, or its bytes.
         spec: its tensors, from the manifest.
         threads: intra-op threads; None chooses by the size of the weights.
+        name: of the graph, for messages; by default the file's.
     """
 
-    def __init__(self, path: Path, spec: GraphSpec, threads: int | None = None) -> None:
-        super().__init__(path.stem, "onnxruntime", spec)
+    def __init__(
+        self, model: Path | bytes, spec: GraphSpec, threads: int | None = None, name: str | None = None
+    ) -> None:
+        name = name or (model.stem if isinstance(model, Path) else "unnamed")
+        super().__init__(name, "onnxruntime", spec)
         options = ort.SessionOptions()
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = 3
         # Between frames the cores belong to whoever decodes the next one: threads must not spin on them.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is None:
-            small = path.stat().st_size < SMALL_BYTES
+            small = (len(model) if isinstance(model, bytes) else model.stat().st_size) < SMALL_BYTES
             threads = min(SMALL_THREADS, os.cpu_count() or 1) if small else 0  # 0: one a core
         options.intra_op_num_threads = threads
         self._names = [output.name for output in spec.outputs]
         self._session: ort.InferenceSession | None = None
+        given, where = (str(model), str(model)) if isinstance(model, Path) else (model, name)
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
             tensors = self._session.get_inputs(), self._session.get_outputs()
         except Exception as error:  # onnxruntime raises its own untyped exceptions
             raise BundleError(
-                "ONNX Runtime cannot load the graph", received=f"{path}: {error}", expected="a graph it supports",
+                "ONNX Runtime cannot load the graph", received=f"{where}: {error}", expected="a graph it supports",
                 fix="upgrade onnxruntime, or export the bundle again",
             ) from error
         found = [{tensor.name: tuple(tensor.shape) for tensor in side} for side in tensors]
         wanted = [{tensor.name: tensor.shape for tensor in side} for side in (spec.inputs, spec.outputs)]
         if found != wanted:
             raise BundleError(
-                "manifest and graph disagree", received=f"{path.name} with {found}", expected=str(wanted),
+                "manifest and graph disagree", received=f"{name} with {found}", expected=str(wanted),
                 fix="export the bundle again",
             )
 

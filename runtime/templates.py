@@ -17,7 +17,14 @@ from siamtrt.runtime.sampling import crop_boxes
 from siamtrt.runtime.session import Session
 from siamtrt.runtime.spatial_mask import aspect_mask
 from siamtrt.runtime.state import TargetState
-from siamtrt.tracking import BlendedTemplate, DistractorAware, SamplingDecoding, Strategies, TransformUpdate
+from siamtrt.tracking import (
+    BlendedTemplate,
+    DistractorAware,
+    Preprocessing,
+    SamplingDecoding,
+    Strategies,
+    TransformUpdate,
+)
 
 UPDATED, AVERAGE = "updated_", "average."
 Tensors = Mapping[str, np.ndarray]
@@ -32,6 +39,26 @@ class Target:
     frame_size: tuple[int, int]
 
 
+class TemplateCutter:
+    """Cuts template crops.
+
+    Args:
+        crop: how the bundle makes a network input of a frame.
+    """
+
+    def __init__(self, crop: Preprocessing) -> None:
+        self._crop = crop
+        self._buffer = CropBuffer(crop.template_size, channel_order=crop.channel_order)
+
+    def side(self, state: TargetState) -> int:
+        """Side in whole frame pixels of the square around a target."""
+        return whole_side(crop_side(state, self._crop, self._crop.template_size))
+
+    def cut(self, frame: np.ndarray, state: TargetState, fill: Fill) -> np.ndarray:
+        """The (1, 3, T, T) crop around a target; valid until the next call."""
+        return self._buffer.cut(frame, state.center_xy, self.side(state), fill, angle_rad=state.angle_rad)
+
+
 class TemplateBranch:
     """Cuts template crops and runs the template graph.
 
@@ -44,14 +71,11 @@ class TemplateBranch:
         self._crop, self._strategies = manifest.preprocessing, manifest.strategies
         self._takes_box = isinstance(manifest.decoding, SamplingDecoding)
         self._session = session
-        self._buffer = CropBuffer(self._crop.template_size, channel_order=self._crop.channel_order)
+        self._cutter = TemplateCutter(manifest.preprocessing)
 
     def cut(self, frame: np.ndarray, state: TargetState, fill: Fill) -> np.ndarray:
-        """The (1, 3, T, T) crop around a target; valid until the next call."""
-        return self._buffer.cut(frame, state.center_xy, self._side(state), fill, angle_rad=state.angle_rad)
-
-    def _side(self, state: TargetState) -> int:
-        return whole_side(crop_side(state, self._crop, self._crop.template_size))
+        """See `TemplateCutter`."""
+        return self._cutter.cut(frame, state, fill)
 
     def run(self, frame: np.ndarray, state: TargetState, fill: Fill) -> dict[str, np.ndarray]:
         """The template's tensors of a target; they belong to the caller."""
@@ -64,7 +88,7 @@ class TemplateBranch:
             return {"mask": aspect_mask(state.first_wh or state.size_wh, mask.threshold, mask.side)}
         if self._takes_box:
             box = np.array([(0.0, 0.0, *state.size_wh)], np.float32)
-            return {"box": crop_boxes(box, (0.0, 0.0), self._side(state), self._crop.template_size)}
+            return {"box": crop_boxes(box, (0.0, 0.0), self._cutter.side(state), self._crop.template_size)}
         return {}
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siamtrt.errors import EngineError
+from siamtrt.kernels.plugin import register_for_engine
 from siamtrt.manifest import GraphSpec, Manifest, verified_file
 from siamtrt.runtime.engines import select_engine
 from siamtrt.runtime.session import CheckedSession, Feeds
 
 if TYPE_CHECKING:
+    import tensorrt as trt
+
     from siamtrt.kernels.cupy_device import CupyDevice
     from siamtrt.kernels.launch import Buffer
 
@@ -85,19 +88,21 @@ class _Engine:
     """An engine with an execution context, ready to be enqueued once every tensor has an address."""
 
     def __init__(self, engine_bytes: bytes, flavour: str, graph: str) -> None:
-        trt: Any = importlib.import_module(flavour)
+        if not TYPE_CHECKING:
+            trt = importlib.import_module(flavour)
         self._name = f"the {graph} engine ({flavour})"
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = self._runtime.deserialize_cuda_engine(engine_bytes)
+        self._runtime: trt.Runtime | None = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(engine_bytes)
         if self._engine is None:
             raise EngineError(
                 f"{flavour} refuses the {graph} engine", received=f"{len(engine_bytes)} bytes",
                 expected=f"an engine of {flavour} {trt.__version__} for this GPU", fix="build it on this machine",
             )
-        self._context = self._engine.create_execution_context()
+        self._context: trt.IExecutionContext | None = self._engine.create_execution_context()
 
     def bind(self, name: str, pointer: int) -> None:
         """Say where a tensor is."""
+        assert self._context is not None
         self._context.set_tensor_address(name, pointer)
 
     def enqueue(self, stream: int) -> None:
@@ -106,7 +111,7 @@ class _Engine:
         Raises:
             EngineError: TensorRT refused.
         """
-        if not self._context.execute_async_v3(stream):
+        if self._context is None or not self._context.execute_async_v3(stream):
             raise EngineError(
                 f"{self._name} failed to run", received="an error from TensorRT", expected="a completed inference",
                 fix="read TensorRT's message above; rebuild the engine if driver or TensorRT changed",
@@ -133,5 +138,6 @@ def trt_device_session(bundle: Path, manifest: Manifest, graph: str, device: Cup
 
 def _fitting_engine(bundle: Path, manifest: Manifest, graph: str) -> tuple[bytes, str, str, GraphSpec]:
     record, device = select_engine(manifest, graph, bundle)
+    register_for_engine(device.flavour, record.xcorr)
     data = verified_file(bundle, record.file, record.sha256).read_bytes()
     return data, device.flavour, graph, manifest.graphs[graph]

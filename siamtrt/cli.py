@@ -107,7 +107,11 @@ def export(checkpoint: Path, bundle: Path, model: str | None, batch: int) -> Non
 @click.option("--fp16", "precision", flag_value="fp16", default="fp16", help="Half precision inside (default).")
 @click.option("--target", help="GPU architectures, e.g. sm86,sm89; default: this GPU, or common ones without a GPU.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="Which TensorRT; default: installed.")
-def build(bundle: Path, precision: str, target: str | None, flavour: str | None) -> None:
+@click.option(
+    "--xcorr", type=click.Choice(["native", "plugin", "auto"]), default="auto", show_default=True,
+    help="The correlation: TensorRT's own layers, siamtrt's kernel as a plugin, or the faster of both.",
+)
+def build(bundle: Path, precision: str, target: str | None, flavour: str | None, xcorr: str) -> None:
     """Build TensorRT engines for the graphs of a BUNDLE.
 
     TensorRT-RTX builds for GPUs this machine does not have; TensorRT builds for the GPU it runs on.
@@ -115,9 +119,10 @@ def build(bundle: Path, precision: str, target: str | None, flavour: str | None)
     Example: siamtrt build nanotrack_v2 --fp16 --target sm86,sm89
     """
     from siamtrt.export.engine import build_engines
+    from siamtrt.runtime.engine_timing import engine_ms
 
     targets = [name.strip() for name in target.split(",") if name.strip()] if target else None
-    for record in build_engines(bundle, precision, targets, flavour, progress=True):
+    for record in build_engines(bundle, precision, targets, flavour, True, xcorr, engine_ms):
         click.echo(f"{record.file}: {record.size_bytes / 1e6:.1f} MB in {record.build_seconds:.1f} s")
 
 

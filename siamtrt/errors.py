@@ -31,6 +31,10 @@ class ExportError(SiamtrtError):
     """A network whose exported graphs do not reproduce it."""
 
 
+class CalibrationError(SiamtrtError):
+    """Sequences that give no pairs; a tensor, a layer or a threshold from which no INT8 scale can be made."""
+
+
 class BuildError(SiamtrtError):
     """A graph that TensorRT refused to build."""
 

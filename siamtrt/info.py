@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from siamtrt.benchmarks.environment import installed_version
-from siamtrt.manifest import Manifest, TensorSpec, load_manifest, verified_file
+from siamtrt.manifest import EngineRecord, Manifest, TensorSpec, load_manifest, verified_file
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,14 @@ def _engines(manifest: Manifest) -> list[str]:
         return ["engines   none; build them with `siamtrt build`"]
     return ["engines"] + [
         f"  {engine.graph:<9} {engine.precision} {engine.target} {engine.flavour} {engine.version}, "
-        f"{engine.size_bytes / 1e6:.1f} MB in {engine.build_seconds:.1f} s"
+        f"{engine.size_bytes / 1e6:.1f} MB in {engine.build_seconds:.1f} s{_correlation(engine)}"
         for engine in manifest.engines
     ]
+
+
+def _correlation(engine: EngineRecord) -> str:
+    """How an engine correlates, where that was a choice."""
+    times = ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in (engine.xcorr_ms or {}).items())
+    if times:
+        return f", correlation {engine.xcorr} of {times}"
+    return "" if engine.xcorr == "native" else f", correlation {engine.xcorr}"

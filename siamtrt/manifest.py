@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 
@@ -20,6 +20,7 @@ SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 GRAPHS = ("template", "search")  # of every bundle; strategies may add others
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
+Xcorr = Literal["native", "plugin", "plugin_aot"]
 TENSOR_DTYPES = ("float32", "float16", "int32", "int64", "int8", "uint8", "bool")
 
 
@@ -67,7 +68,11 @@ class Source:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """One built engine: which graph, for which flavour, version, precision and target."""
+    """One built engine: which graph, for which flavour, version, precision and target.
+
+    `xcorr` is how it correlates: by TensorRT's own layers, by our plugin, which Python must register before the engine
+    is deserialised, or by our kernel, which it holds. `xcorr_ms` are the times of an inference that it was chosen by.
+    """
 
     file: str
     graph: str
@@ -79,6 +84,8 @@ class EngineRecord:
     target: str
     build_seconds: float
     size_bytes: int
+    xcorr: Xcorr = "native"
+    xcorr_ms: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from siamtrt.export.operator import with_operator_function, without_operator_function
+from siamtrt.export.operator import (
+    has_operator,
+    with_operator_function,
+    with_plugin_nodes,
+    without_operator_function,
+)
+from siamtrt.export.precision import fp16_from_fp32
 from siamtrt.kernels.xcorr import depthwise_xcorr_ref
 
 
@@ -47,3 +53,33 @@ def test_plugin_lowering_leaves_the_node_without_a_body():
     assert not plugin.functions
     assert plugin.graph.node[0].domain == "siamtrt"
     assert len(native.functions) == 1, "the argument is unchanged"
+
+
+def test_plugin_lowering_says_which_plugin():
+    native = with_operator_function(_model((1, 2, 5, 5), (1, 2, 3, 3)))
+    before = native.SerializeToString()
+    plugin = with_plugin_nodes(native)
+    onnx.checker.check_model(plugin)
+    assert not plugin.functions
+    (node,) = plugin.graph.node
+    assert {a.name: helper.get_attribute_value(a) for a in node.attribute} == {
+        "group": 2, "plugin_namespace": b"siamtrt", "plugin_version": b"1",
+    }  # fmt: skip
+    assert [(entry.domain, entry.version) for entry in plugin.opset_import] == [("", 20), ("siamtrt", 1)]
+    assert native.SerializeToString() == before, "the argument is unchanged"
+
+
+def test_only_the_operators_nodes_are_the_plugins(toy_graphs):
+    search = toy_graphs["search"]
+    assert (has_operator(search), has_operator(toy_graphs["template"])) == (True, False)
+    plugin = with_plugin_nodes(search)
+    changed = [new.op_type for new, old in zip(plugin.graph.node, search.graph.node, strict=True) if new != old]
+    assert changed == ["DepthwiseXCorr"]
+
+
+def test_a_half_precision_plugin_has_half_precision_tensors(toy_graphs):
+    """The plugin takes one type for all three: what comes in and what goes on must not be a Cast's other side."""
+    inferred = onnx.shape_inference.infer_shapes(fp16_from_fp32(toy_graphs["search"]), strict_mode=True)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    (node,) = (node for node in with_plugin_nodes(inferred).graph.node if node.domain == "siamtrt")
+    assert [types[name] for name in (*node.input, *node.output)] == [TensorProto.FLOAT16] * 3

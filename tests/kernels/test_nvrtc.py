@@ -6,27 +6,26 @@ import pytest
 
 from siamtrt.errors import MissingPackageError
 from siamtrt.kernels import nvrtc
-from siamtrt.kernels.nvrtc import ARCHITECTURES, NvrtcError, Usage, compile_kernel
+from siamtrt.kernels.compiler import NvrtcError, include_folder, version
+from siamtrt.kernels.nvrtc import ARCHITECTURES, Usage, compile_kernel
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiler():
     """Skips where NVRTC 12 or CUDA's headers are missing."""
     try:
-        nvrtc.include_folder()
-        return nvrtc.version()
+        include_folder()
     except MissingPackageError as error:
         pytest.skip(str(error))
+    if version()[0] != 12:
+        pytest.skip(f"NVRTC {version()} leaves architectures out that 12 compiles for")
+    return version()
 
 
 @pytest.fixture(scope="module")
 def compiled():
     """Every `.cu` file for every architecture: about 0.3 s each."""
     return [compile_kernel(name, architecture) for name in nvrtc.kernel_names() for architecture in ARCHITECTURES]
-
-
-def test_the_compiler_is_of_version_12(compiler):
-    assert compiler[0] == 12
 
 
 def test_every_kernel_compiles_for_every_architecture_without_spills(compiled):
@@ -50,7 +49,7 @@ def test_the_table_in_the_repository_is_of_these_sources(compiled, compiler):
 
 def test_names_of_entry_functions_are_not_mangled(compiled):
     found = {usage.kernel for one in compiled for usage in one.usages if one.name == "xcorr"}
-    assert found == {"xcorr_f32", "xcorr_f16"}
+    assert found == {"xcorr_f32", "xcorr_f16", "xcorr_plain_f32", "xcorr_plain_f16"}
 
 
 def test_spills_shared_memory_and_launch_bounds_are_seen(tmp_path):

@@ -9,7 +9,15 @@ import pytest
 from host_kernels import KERNELS, run_on_host
 
 from siamtrt.kernels import xcorr
-from siamtrt.kernels.xcorr import XcorrPart, XcorrShape, depthwise_xcorr_ref, xcorr_launch, xcorr_part
+from siamtrt.kernels.xcorr import (
+    PLAIN_INTEGERS,
+    XcorrPart,
+    XcorrShape,
+    depthwise_xcorr_ref,
+    xcorr_launch,
+    xcorr_part,
+    xcorr_plain_launch,
+)
 
 GUARD = 257
 KERNEL = {np.float32: "xcorr_f32", np.float16: "xcorr_f16"}
@@ -67,12 +75,16 @@ def run(shapes, dtype, change=None, more_blocks=0):
 
 
 def check(shapes, dtype, **options):
-    """Half a unit in the last place of FP16 where y is FP16, and 1e-5 of the largest magnitude for the FP32 sums."""
     for shape, (x, kernel, found) in zip(shapes, run(shapes, dtype, **options), strict=True):
-        exact = depthwise_xcorr_ref(x, kernel)
-        allowed = 1e-5 * np.abs(exact).max() + (HALF_ROUNDING * np.abs(exact) if dtype is np.float16 else 0)
-        excess = np.abs(found - exact) - allowed
-        assert (excess <= 0).all(), f"{shape}: off by {np.abs(found - exact).max():g}, at {np.argmax(excess)}"
+        compare(shape, dtype, x, kernel, found)
+
+
+def compare(shape, dtype, x, kernel, found):
+    """Half a unit in the last place of FP16 where y is FP16, and 1e-5 of the largest magnitude for the FP32 sums."""
+    exact = depthwise_xcorr_ref(x, kernel)
+    allowed = 1e-5 * np.abs(exact).max() + (HALF_ROUNDING * np.abs(exact) if dtype is np.float16 else 0)
+    excess = np.abs(found - exact) - allowed
+    assert (excess <= 0).all(), f"{shape}: off by {np.abs(found - exact).max():g}, at {np.argmax(excess)}"
 
 
 @pytest.mark.parametrize("dtype", KERNEL, ids=lambda dtype: dtype.__name__)
@@ -92,6 +104,43 @@ def test_random_sizes():
             for plane, kernel, output in zip(planes, kernels, outputs, strict=True)
         ]
         check(shapes, np.float32)
+
+
+@pytest.mark.parametrize("dtype", KERNEL, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 13, 29, 29, 5, 5), (3, 5, 31, 31, 5, 5), (16, 3, 11, 9, 4, 4), (1, 2, 7, 30, 3, 6),
+        (1, 2, 127, 127, 5, 5), (1, 2, 69, 68, 66, 67),  # bands of rows; from global memory
+    ],
+    ids=str,
+)  # fmt: skip
+def test_plain_arguments_give_the_same(sizes, dtype):
+    shape, rng = XcorrShape(*sizes), np.random.default_rng(3)
+    x = rng.standard_normal(sizes[:4]).astype(dtype)
+    kernel = rng.standard_normal((*sizes[:2], *sizes[4:])).astype(dtype)
+    size = shape.targets * shape.channels * shape.output_height * shape.output_width
+    integers, grid, block = xcorr_plain_launch(shape)
+    assert (grid, block) == xcorr_launch([shape])[1:]
+    given = dict(zip(PLAIN_INTEGERS, integers, strict=True))
+    fields = {"x": x, "kernel": kernel, **given, "y": np.full(size + GUARD, 77, dtype)}
+    y = run_on_host("xcorr", KERNEL[dtype].replace("_f", "_plain_f"), fields, grid, block)["y"]
+    assert (y[-GUARD:] == 77).all(), "written beyond y"
+    found = y[:-GUARD].reshape(*sizes[:2], shape.output_height, shape.output_width)
+    compare(shape, dtype, x.astype(np.float64), kernel.astype(np.float64), found.astype(np.float64))
+
+
+def test_plain_kernels_count_planes_in_32_bits():
+    with pytest.raises(ValueError, match=r"less than 2\^31 planes"):
+        xcorr_plain_launch(XcorrShape(2**16, 2**15, 4, 4, 2, 2))
+
+
+@pytest.mark.parametrize("kernel", ["xcorr_plain_f32", "xcorr_plain_f16"])
+def test_plain_integers_are_those_of_the_source(kernel):
+    source = (KERNELS / "xcorr.cu").read_text()
+    parameters = re.search(rf"{kernel}\((.*?)\)", source, re.DOTALL)[1].split(",")
+    assert [parameter.split()[-1] for parameter in parameters] == ["x", "kernel", *PLAIN_INTEGERS, "y"]
+    assert {parameter.split()[0] for parameter in parameters[2:-1]} == {"int"}
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from siamtrt.benchmarks.accuracy import score_sequences
-from siamtrt.benchmarks.sequences import find_sequences
 from siamtrt.boxes import iou
 from siamtrt.models.checkpoints import load_network
 from siamtrt.runtime import torch_session
+from siamtrt.runtime.sequences import find_sequences
 from siamtrt.runtime.tracker import Tracker
 
 

@@ -1,0 +1,200 @@
+"""From a bundle and videos to `calibration.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+from tqdm import tqdm
+
+from siamtrt.calibration.choice import choose_ranges
+from siamtrt.calibration.collection import Histograms, collect
+from siamtrt.calibration.evaluation import GRAPHS, Evaluator, Models
+from siamtrt.calibration.halves import fp32_nodes, largest_magnitudes
+from siamtrt.calibration.labels import labels_by_tracking
+from siamtrt.calibration.layers import Layer, quantised_tensors
+from siamtrt.calibration.pairs import Pair, Pairs, sample_pairs
+from siamtrt.calibration.plan import Quantiser, choose_plan, kept_layers, layers_of, rank_layers
+from siamtrt.calibration.ranges import METHODS, thresholds
+from siamtrt.calibration.record import (
+    CALIBRATION_NAME,
+    Calibration,
+    Range,
+    Settings,
+    load_calibration,
+    save_calibration,
+)
+from siamtrt.errors import CalibrationError
+from siamtrt.export.macs import graph_macs
+from siamtrt.manifest import Manifest, load_manifest, sha256_of, verified_file
+from siamtrt.runtime.sequences import Sequence, open_sequences
+
+AUTO = "auto"
+DEFAULT_PAIRS = 256
+DEFAULT_IOU_DROP = 0.02
+PLAN_PAIRS = 64  # of all, evenly
+# Pairs for what is repeated for every layer: as many as a few 1e12 multiplications allow, some minutes on two cores.
+LEAST_PAIRS, MOST_PAIRS = 4, 64
+LAYERWISE_MACS = 3e12
+CANDIDATES = 4  # thresholds tried for a tensor
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to calibrate.
+
+    Attributes:
+        pairs: template and search pairs to sample, at least 8.
+        seed: of the sampling.
+        ranges: an estimator of `METHODS` for every tensor, or "auto": for each tensor the one that disturbs the
+            outputs least.
+        max_iou_drop: most that INT8 may take from the mean IoU with FP32's boxes in one step, 0..1.
+        threads: CPU threads of a run.
+        progress: show bars on stderr.
+
+    Raises:
+        CalibrationError: a value outside its range.
+    """
+
+    pairs: int = DEFAULT_PAIRS
+    seed: int = 0
+    ranges: str = AUTO
+    max_iou_drop: float = DEFAULT_IOU_DROP
+    threads: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ranges not in (AUTO, *METHODS) or not 0 <= self.max_iou_drop <= 1:
+            raise CalibrationError(
+                "unusable options", received=f"ranges {self.ranges!r}, max_iou_drop {self.max_iou_drop}",
+                expected=f"ranges of {', '.join((AUTO, *METHODS))}; a drop in 0..1", fix="correct them",
+            )  # fmt: skip
+
+
+def calibrate(bundle: Path | str, sources: Several[str | Path], options: Options | None = None) -> Calibration:
+    """Measure a bundle's tensors on real pairs, choose INT8 ranges and a precision plan, and write `calibration.json`.
+
+    What was written before is used again if graphs, sources and options are the same.
+
+    Args:
+        bundle: directory written by `siamtrt export`.
+        sources: see `open_sequences`; of a source with one box alone, FP32 tracking gives the others.
+        options: see `Options`.
+
+    Raises:
+        BundleError: the bundle is incomplete or edited.
+        SourceError: a source cannot be read.
+        CalibrationError: see `sample_pairs`; a tensor that is not finite.
+    """
+    root, options = Path(bundle), options or Options()
+    manifest = load_manifest(root)
+    models = load_models(root, manifest)
+    sequences = open_sequences(sources)
+    settings = _settings(sequences, options)
+    known = _known(root, manifest, settings)
+    if known is not None:
+        return known
+    label = labels_by_tracking(root, options.threads, options.progress)
+    with sample_pairs(manifest, sequences, options.pairs, options.seed, label, options.progress) as pairs:
+        calibration = _calibrated(manifest, models, pairs, settings, options)
+    save_calibration(calibration, root)
+    return calibration
+
+
+def load_models(bundle: Path, manifest: Manifest) -> dict[str, ModelProto]:
+    """The template and search graph, their hashes verified.
+
+    Raises:
+        BundleError: a file is missing or was changed.
+    """
+    specs = {graph: manifest.graphs[graph] for graph in GRAPHS}
+    return {graph: onnx.load(verified_file(bundle, spec.file, spec.sha256)) for graph, spec in specs.items()}
+
+
+def _known(bundle: Path, manifest: Manifest, settings: Settings) -> Calibration | None:
+    """What was measured before with these settings; None if there is nothing of the kind."""
+    if not (bundle / CALIBRATION_NAME).exists():
+        return None
+    try:
+        found = load_calibration(bundle, manifest)
+    except CalibrationError:
+        return None  # of another graph or unreadable: it is replaced
+    return found if found.settings == settings else None
+
+
+def _settings(sequences: Several[Sequence], options: Options) -> Settings:
+    names = tuple(sequence.name for sequence in sequences)
+    hashes = tuple(_fingerprint(sequence) for sequence in sequences)
+    return Settings(names, hashes, options.pairs, options.seed, options.ranges, options.max_iou_drop)
+
+
+def _fingerprint(sequence: Sequence) -> str:
+    """SHA-256 of the boxes and of the video, or of the names and sizes of the images."""
+    digest = hashlib.sha256(np.ascontiguousarray(sequence.truth_xywh, np.float64).tobytes())
+    if sequence.frames.is_file():
+        digest.update(sha256_of(sequence.frames).encode())
+    else:
+        for path in sorted(sequence.frames.iterdir()):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _calibrated(manifest: Manifest, models: Models, pairs: Pairs, settings: Settings, options: Options) -> Calibration:
+    watched = tqdm(pairs, "ranges", unit="pair", disable=None if options.progress else True)
+    histograms = collect(manifest, models, watched, options.threads)
+    layers = layers_of(models)
+    ranges = _ranges(manifest, models, layers, histograms, pairs, options)
+    chosen = {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in ranges.items()}
+    quantiser = Quantiser(models, layers, chosen)
+    with Evaluator(manifest, models, _spread(pairs, _layerwise_pairs(models, layers)), options.threads) as evaluator:
+        ranked = rank_layers(evaluator, quantiser, options.progress)
+    with Evaluator(manifest, models, _spread(pairs, PLAN_PAIRS), options.threads) as evaluator:
+        points = choose_plan(evaluator, quantiser, ranked, options.max_iou_drop)
+    return Calibration(
+        graphs={graph: manifest.graphs[graph].sha256 for graph in GRAPHS}, settings=settings, pairs=len(pairs),
+        ranges=ranges, layers=ranked, points=points, kept=kept_layers(ranked, points, options.max_iou_drop),
+        fp32={graph: fp32_nodes(models[graph], histograms[graph]) for graph in GRAPHS},
+        largest={graph: largest_magnitudes(histograms[graph]) for graph in GRAPHS},
+    )  # fmt: skip
+
+
+def _ranges(
+    manifest: Manifest, models: Models, layers: dict[str, tuple[Layer, ...]], histograms: Histograms, pairs: Pairs,
+    options: Options,
+) -> dict[str, dict[str, Range]]:  # fmt: skip
+    proposed = {
+        graph: {name: thresholds(histograms[graph][name]) for name in quantised_tensors(layers[graph])}
+        for graph in GRAPHS
+    }
+    if options.ranges != AUTO:
+        return {
+            graph: {name: Range(values[options.ranges], options.ranges, values) for name, values in rows.items()}
+            for graph, rows in proposed.items()
+        }
+    total = sum(map(len, proposed.values()))
+    few = _layerwise_pairs(models, layers, CANDIDATES)
+    with (
+        Evaluator(manifest, models, _spread(pairs, few), options.threads) as evaluator,
+        tqdm(total=total, desc="estimators", unit="tensor", disable=None if options.progress else True) as bar,
+    ):
+        return {
+            graph: choose_ranges(evaluator, graph, models[graph], layers[graph], proposed[graph], bar)
+            for graph in GRAPHS
+        }
+
+
+def _layerwise_pairs(models: Models, layers: Mapping[str, Several[Layer]], runs: int = 1) -> int:
+    """How many pairs to look at `runs` times for every layer; by multiplications, so that it is the same anywhere."""
+    work = sum(graph_macs(models[graph]) * len(rows) for graph, rows in layers.items())
+    return int(np.clip(LAYERWISE_MACS / max(1, runs * work), LEAST_PAIRS, MOST_PAIRS // runs))
+
+
+def _spread(pairs: Pairs, count: int) -> list[Pair]:
+    """`count` of the pairs, evenly over all sequences; all where there are fewer."""
+    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)]
