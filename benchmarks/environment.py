@@ -7,7 +7,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("siamtrt", "numpy", "opencv-python", "onnxruntime", "torch", "tensorrt", "tensorrt-rtx", "cupy-cuda12x")
+PACKAGES = (
+    "siamtrt", "numpy", "opencv-python", "onnxruntime", "torch", "tensorrt", "tensorrt-rtx", "cupy-cuda12x",
+    "cupy-cuda13x",
+)  # fmt: skip
 
 
 def environment() -> dict[str, object]:

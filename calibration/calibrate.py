@@ -21,23 +21,15 @@ from siamtrt.calibration.labels import labels_by_tracking
 from siamtrt.calibration.layers import Layer, quantised_tensors
 from siamtrt.calibration.pairs import Pair, Pairs, sample_pairs
 from siamtrt.calibration.plan import Quantiser, choose_plan, kept_layers, layers_of, rank_layers
-from siamtrt.calibration.ranges import METHODS, thresholds
-from siamtrt.calibration.record import (
-    CALIBRATION_NAME,
-    Calibration,
-    Range,
-    Settings,
-    load_calibration,
-    save_calibration,
-)
+from siamtrt.calibration.ranges import thresholds
+from siamtrt.calibration.record import Calibration, Range, Settings
+from siamtrt.calibration.store import store, stored
 from siamtrt.errors import CalibrationError
 from siamtrt.export.macs import graph_macs
 from siamtrt.manifest import Manifest, load_manifest, sha256_of, verified_file
+from siamtrt.precision import AUTO, DEFAULT_IOU_DROP, DEFAULT_PAIRS, ESTIMATORS
 from siamtrt.runtime.sequences import Sequence, open_sequences
 
-AUTO = "auto"
-DEFAULT_PAIRS = 256
-DEFAULT_IOU_DROP = 0.02
 PLAN_PAIRS = 64  # of all, evenly
 # Pairs for what is repeated for every layer: as many as a few 1e12 multiplications allow, some minutes on two cores.
 LEAST_PAIRS, MOST_PAIRS = 4, 64
@@ -52,7 +44,7 @@ class Options:
     Attributes:
         pairs: template and search pairs to sample, at least 8.
         seed: of the sampling.
-        ranges: an estimator of `METHODS` for every tensor, or "auto": for each tensor the one that disturbs the
+        ranges: an estimator of `ESTIMATORS` for every tensor, or "auto": for each tensor the one that disturbs the
             outputs least.
         max_iou_drop: most that INT8 may take from the mean IoU with FP32's boxes in one step, 0..1.
         threads: CPU threads of a run.
@@ -70,15 +62,15 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        if self.ranges not in (AUTO, *METHODS) or not 0 <= self.max_iou_drop <= 1:
+        if self.ranges not in (AUTO, *ESTIMATORS) or not 0 <= self.max_iou_drop <= 1:
             raise CalibrationError(
                 "unusable options", received=f"ranges {self.ranges!r}, max_iou_drop {self.max_iou_drop}",
-                expected=f"ranges of {', '.join((AUTO, *METHODS))}; a drop in 0..1", fix="correct them",
+                expected=f"ranges of {', '.join((AUTO, *ESTIMATORS))}; a drop in 0..1", fix="correct them",
             )  # fmt: skip
 
 
 def calibrate(bundle: Path | str, sources: Several[str | Path], options: Options | None = None) -> Calibration:
-    """Measure a bundle's tensors on real pairs, choose INT8 ranges and a precision plan, and write `calibration.json`.
+    """Measure a bundle's tensors on real pairs, choose INT8 ranges and a precision plan, and store them in it.
 
     What was written before is used again if graphs, sources and options are the same.
 
@@ -97,13 +89,13 @@ def calibrate(bundle: Path | str, sources: Several[str | Path], options: Options
     models = load_models(root, manifest)
     sequences = open_sequences(sources)
     settings = _settings(sequences, options)
-    known = _known(root, manifest, settings)
-    if known is not None:
+    known = stored(root, manifest)
+    if known is not None and known.settings == settings:
         return known
     label = labels_by_tracking(root, options.threads, options.progress)
     with sample_pairs(manifest, sequences, options.pairs, options.seed, label, options.progress) as pairs:
         calibration = _calibrated(manifest, models, pairs, settings, options)
-    save_calibration(calibration, root)
+    store(calibration, models, root)
     return calibration
 
 
@@ -115,17 +107,6 @@ def load_models(bundle: Path, manifest: Manifest) -> dict[str, ModelProto]:
     """
     specs = {graph: manifest.graphs[graph] for graph in GRAPHS}
     return {graph: onnx.load(verified_file(bundle, spec.file, spec.sha256)) for graph, spec in specs.items()}
-
-
-def _known(bundle: Path, manifest: Manifest, settings: Settings) -> Calibration | None:
-    """What was measured before with these settings; None if there is nothing of the kind."""
-    if not (bundle / CALIBRATION_NAME).exists():
-        return None
-    try:
-        found = load_calibration(bundle, manifest)
-    except CalibrationError:
-        return None  # of another graph or unreadable: it is replaced
-    return found if found.settings == settings else None
 
 
 def _settings(sequences: Several[Sequence], options: Options) -> Settings:

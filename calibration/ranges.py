@@ -6,8 +6,8 @@ import numpy as np
 
 from siamtrt.calibration.histogram import Histogram
 from siamtrt.errors import CalibrationError
+from siamtrt.precision import ESTIMATORS
 
-METHODS = ("min-max", "percentile", "entropy", "mse")
 LEVELS = 127  # codes -127..127; the scale is threshold / LEVELS
 PERCENTILE = 99.99
 # Of a tensor that was zero on every pair: any scale represents zero, and this one suits normalised activations.
@@ -17,7 +17,7 @@ _ENTROPY_LEVELS = 128  # Migacz's positive half of 8 bits
 
 
 def thresholds(histogram: Histogram, percentile: float = PERCENTILE) -> dict[str, float]:
-    """The clipping threshold T by each of `METHODS`, 0 < T <= the largest magnitude seen.
+    """The clipping threshold T by each of `ESTIMATORS`, 0 < T <= the largest magnitude seen.
 
     A tensor x becomes scale * round(x / scale) clipped to +-T, with scale = T / 127 and zero point 0.
 
@@ -47,14 +47,14 @@ def thresholds(histogram: Histogram, percentile: float = PERCENTILE) -> dict[str
             "no such percentile", received=percentile, expected="0 < percentile <= 100", fix="try 99.99"
         )
     if histogram.largest == 0:
-        return dict.fromkeys(METHODS, ZERO_TENSOR_THRESHOLD)
+        return dict.fromkeys(ESTIMATORS, ZERO_TENSOR_THRESHOLD)
     found = (
         histogram.largest,
         _percentile(histogram, percentile),
         _at_minimum(*entropy_divergences(histogram), histogram.largest),
         _at_minimum(*squared_errors(histogram), histogram.largest),
     )
-    return {method: min(value, histogram.largest) for method, value in zip(METHODS, found, strict=True)}
+    return {method: min(value, histogram.largest) for method, value in zip(ESTIMATORS, found, strict=True)}
 
 
 def entropy_divergences(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:

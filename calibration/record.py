@@ -13,7 +13,6 @@ import dacite
 
 from siamtrt.calibration.evaluation import Damage
 from siamtrt.errors import CalibrationError
-from siamtrt.files import write_whole
 from siamtrt.manifest import Manifest
 
 SCHEMA_VERSION = 1
@@ -121,12 +120,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return value
-
-
-def save_calibration(calibration: Calibration, bundle: Path) -> Path:
-    """Write `calibration.json`, whole or not at all."""
-    write_whole(path := bundle / CALIBRATION_NAME, calibration.to_json().encode())
-    return path
 
 
 def load_calibration(bundle: Path, manifest: Manifest) -> Calibration:

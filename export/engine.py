@@ -17,6 +17,7 @@ from siamtrt.export.precision import fp16_from_fp32
 from siamtrt.export.trt import Flavour, load_flavour, resolve_targets
 from siamtrt.manifest import (
     MANIFEST_NAME,
+    CalibratedGraph,
     EngineRecord,
     Manifest,
     load_manifest,
@@ -26,7 +27,7 @@ from siamtrt.manifest import (
 )
 
 ENGINES = "engines"
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 def build_engines(
@@ -45,7 +46,9 @@ def build_engines(
 
     Args:
         bundle: a directory with a manifest; the hashes of its ONNX files are checked.
-        precision: "fp32" or "fp16"; the inputs and outputs of an engine are FP32 in both.
+        precision: "fp32", "fp16", or "int8": the convolutions of the calibration's plan in INT8, the rest in FP16;
+            graphs beside template and search are not calibrated and stay FP16. What a calibration found too large
+            for FP16 is FP32. The inputs and outputs of an engine are FP32 in all.
         targets: GPU architectures such as "sm86"; see `resolve_targets` for the default.
         flavour: "tensorrt" or "tensorrt_rtx"; see `load_flavour` for the default.
         progress: show a bar on stderr.
@@ -57,17 +60,18 @@ def build_engines(
 
     Raises:
         BundleError: no bundle, or an ONNX file that was changed after its export.
-        BuildError: an unknown precision, flavour, target or lowering, or a refusal by TensorRT.
+        BuildError: an unknown precision, flavour, target or lowering, INT8 without a calibration of these graphs,
+            or a refusal by TensorRT.
         MissingPackageError: no TensorRT is installed, or nothing that the plugin asked for can be compiled with.
     """
     if precision not in get_args(Precision):
         raise BuildError(
             "unknown precision", received=repr(precision), expected=" or ".join(get_args(Precision)),
-            fix="choose --fp32 or --fp16",
+            fix="choose --fp32, --fp16 or --int8",
         )  # fmt: skip
     folder = Path(bundle)
     manifest = load_manifest(folder)
-    sources = {name: verified_file(folder, graph.file, graph.sha256) for name, graph in manifest.graphs.items()}
+    sources = {name: _source(folder, manifest, name, precision) for name in manifest.graphs}
     package = load_flavour(flavour)
     choice = require_choice(xcorr, package)
     chosen = resolve_targets(package, targets)
@@ -77,7 +81,7 @@ def build_engines(
     ):
         records = []
         for name, source in sources.items():
-            onnx_bytes = _typed_onnx(source, precision)
+            onnx_bytes = _typed_onnx(source, precision, manifest.calibrated.get(name))
             for target in chosen:
                 bar.set_description(f"{name} {precision} {target}")
                 built = build(package, onnx_bytes, target, f"{precision} {name}", choice, timer)
@@ -87,9 +91,26 @@ def build_engines(
     return records
 
 
-def _typed_onnx(source: Path, precision: str) -> bytes:
+def _source(bundle: Path, manifest: Manifest, graph: str, precision: str) -> Path:
+    """The ONNX file an engine is made of, its hash verified."""
+    spec, calibrated = manifest.graphs[graph], manifest.calibrated.get(graph)
+    path = verified_file(bundle, spec.file, spec.sha256)
+    if precision == "fp32" or (precision == "fp16" and calibrated is None):
+        return path
+    if not manifest.calibrated or (calibrated and calibrated.graph_sha256 != spec.sha256):
+        raise BuildError(
+            f"{bundle} has no calibration of its {graph} graph", received="another graph's" if calibrated else "none",
+            expected="ranges measured on real pairs", fix=f"siamtrt calibrate {bundle} --calib SOURCE",
+        )  # fmt: skip
+    return verified_file(bundle, calibrated.file, calibrated.sha256) if calibrated and precision == "int8" else path
+
+
+def _typed_onnx(source: Path, precision: str, calibrated: CalibratedGraph | None) -> bytes:
     """The graph in the types the engine is to have."""
-    return source.read_bytes() if precision == "fp32" else fp16_from_fp32(onnx.load(source)).SerializeToString()
+    if precision == "fp32":
+        return source.read_bytes()
+    kept = calibrated.fp32_nodes if calibrated else ()
+    return fp16_from_fp32(onnx.load(source), kept).SerializeToString()
 
 
 def _staged(

@@ -50,7 +50,12 @@ def describe_installation() -> str:
         else:
             extra = f"[{package.extra}]" if package.extra else ""
             lines.append(f"  missing  {name:<14} {'':<14} {package.purpose}: pip install 'siamtrt{extra}'")
-    return "\n".join([*lines, "", f"GPU: {_gpu()}"])
+    jetson = ["", "A Jetson's TensorRT and OpenCV come with JetPack, not from pip: docs/jetson.md"] if _is_jetson() else []
+    return "\n".join([*lines, *jetson, "", f"GPU: {_gpu()}"])
+
+
+def _is_jetson() -> bool:
+    return Path("/etc/nv_tegra_release").is_file()
 
 
 def _installed(package: Package) -> str | None:

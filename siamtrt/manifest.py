@@ -89,6 +89,19 @@ class EngineRecord:
 
 
 @dataclass(frozen=True)
+class CalibratedGraph:
+    """The INT8 form of a graph, FP32-typed with Q/DQ pairs, made by a calibration of the graph `graph_sha256`.
+
+    `fp32_nodes` are those that FP16 cannot hold.
+    """
+
+    file: str
+    sha256: str
+    graph_sha256: str
+    fp32_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The parsed `manifest.json` of a bundle; its search graph takes `batch` targets at once."""
 
@@ -106,10 +119,12 @@ class Manifest:
     strategies: Strategies = field(default_factory=Strategies)
     batch: int = 1
     engines: tuple[EngineRecord, ...] = field(default=())
+    calibrated: dict[str, CalibratedGraph] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        for name in [*(g.file for g in self.graphs.values()), *(e.file for e in self.engines)]:
+        files = [row.file for row in self.engines] + [row.file for row in self.calibrated.values()]
+        for name in (*(row.file for row in self.graphs.values()), *files):
             _require_inside(name)
         require_numbers("parity", 0.0, *self.parity.values())
         require_usable(self.graphs, self.preprocessing, self.decoding, self.tracking, self.strategies, self.batch)

@@ -8,13 +8,13 @@ import pytest
 from siamtrt.calibration.histogram import Histogram
 from siamtrt.calibration.ranges import (
     LEVELS,
-    METHODS,
     ZERO_TENSOR_THRESHOLD,
     entropy_divergences,
     squared_errors,
     thresholds,
 )
 from siamtrt.errors import CalibrationError
+from siamtrt.precision import ESTIMATORS
 
 SAMPLES = {
     "gaussian": lambda rng, n: rng.normal(0, 3, n),
@@ -154,14 +154,14 @@ def test_one_outlier(times: int) -> None:
 @pytest.mark.parametrize("value", [1.0, -0.3, 255.0, 2.0**-40])
 def test_constant_tensor(value: float) -> None:
     found = thresholds(histogram_of(np.full(1000, value, np.float32)))
-    assert list(found) == list(METHODS)
+    assert list(found) == list(ESTIMATORS)
     for method, threshold in found.items():
         assert threshold == pytest.approx(abs(value), rel=1 / 2048), method
         assert threshold <= np.abs(np.float32(value))
 
 
 def test_zero_tensor_has_the_stated_fallback() -> None:
-    assert thresholds(histogram_of(np.zeros(10))) == dict.fromkeys(METHODS, ZERO_TENSOR_THRESHOLD)
+    assert thresholds(histogram_of(np.zeros(10))) == dict.fromkeys(ESTIMATORS, ZERO_TENSOR_THRESHOLD)
 
 
 @pytest.mark.parametrize("largest", [1e-42, 1e-36, 3e38])
@@ -173,7 +173,7 @@ def test_extreme_magnitudes(largest: float) -> None:
 def test_tensor_that_is_nearly_always_zero() -> None:
     values = np.zeros(100_000)
     values[:3] = 2
-    assert thresholds(histogram_of(values)) == dict.fromkeys(METHODS, pytest.approx(2, rel=1 / 2048))
+    assert thresholds(histogram_of(values)) == dict.fromkeys(ESTIMATORS, pytest.approx(2, rel=1 / 2048))
 
 
 def test_refusals() -> None:
