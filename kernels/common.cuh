@@ -6,6 +6,7 @@
 typedef unsigned char uint8_t;
 typedef int int32_t;
 #define HOST_ENTRY(kernel, Arguments)
+#define HOST_ENTRY_WITHOUT_BARRIERS(kernel, Arguments)
 #define HOST_PLAIN_ENTRY(kernel)
 #else
 #include "host_shim.h"

@@ -149,5 +149,5 @@ __device__ __forceinline__ void crop(const CropArguments& arguments) {
 extern "C" __global__ void __launch_bounds__(128) crop_f32(const CropArguments arguments) { crop<float>(arguments); }
 extern "C" __global__ void __launch_bounds__(128) crop_f16(const CropArguments arguments) { crop<half>(arguments); }
 
-HOST_ENTRY(crop_f32, CropArguments)
-HOST_ENTRY(crop_f16, CropArguments)
+HOST_ENTRY_WITHOUT_BARRIERS(crop_f32, CropArguments)
+HOST_ENTRY_WITHOUT_BARRIERS(crop_f16, CropArguments)

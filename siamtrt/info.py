@@ -32,6 +32,7 @@ PACKAGES = (
     Package(("onnxscript",), "onnxscript", "export", "export"),
     Package(("onnxsim",), "onnxsim", "export", "export"),
     Package(("safetensors",), "safetensors", "export", "export of .safetensors"),
+    Package(("matplotlib",), "matplotlib", "report", "plots of calibrate and compare"),
     Package(("tensorrt-rtx",), "tensorrt_rtx", "rtx", "build without a GPU; tracking on RTX GPUs"),
     Package(("tensorrt",), "tensorrt", "tensorrt", "build and tracking on NVIDIA GPUs and Jetson"),
     Package(("cupy-cuda12x", "cupy-cuda13x", "cupy"), "cupy", "cuda", "tracking on a GPU"),
@@ -50,8 +51,9 @@ def describe_installation() -> str:
         else:
             extra = f"[{package.extra}]" if package.extra else ""
             lines.append(f"  missing  {name:<14} {'':<14} {package.purpose}: pip install 'siamtrt{extra}'")
-    jetson = ["", "A Jetson's TensorRT and OpenCV come with JetPack, not from pip: docs/jetson.md"] if _is_jetson() else []
-    return "\n".join([*lines, *jetson, "", f"GPU: {_gpu()}"])
+    if _is_jetson():
+        lines += ["", "A Jetson's TensorRT and OpenCV come with JetPack, not from pip: see docs/jetson.md"]
+    return "\n".join([*lines, "", f"GPU: {_gpu()}"])
 
 
 def _is_jetson() -> bool:
@@ -84,7 +86,10 @@ def describe_bundle(bundle: Path) -> str:
         verified_file(bundle, graph.file, graph.sha256)
     for engine in manifest.engines:
         verified_file(bundle, engine.file, engine.sha256)
-    return "\n".join([*_head(manifest), "", *_graphs(manifest, bundle), "", *_engines(manifest)])
+    for calibrated in manifest.calibrated.values():
+        verified_file(bundle, calibrated.file, calibrated.sha256)
+    parts = _head(manifest), _graphs(manifest, bundle), _calibrated(manifest, bundle), _engines(manifest)
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _head(manifest: Manifest) -> list[str]:
@@ -130,6 +135,16 @@ def _graphs(manifest: Manifest, bundle: Path) -> list[str]:
 
 def _tensor(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}"
+
+
+def _calibrated(manifest: Manifest, bundle: Path) -> list[str]:
+    if not manifest.calibrated:
+        return ["INT8      not calibrated; `siamtrt calibrate` measures it on real pairs"]
+    return [
+        f"INT8      {row.file}, {(bundle / row.file).stat().st_size / 1e6:.1f} MB, hash verified, "
+        + ("of this graph" if row.graph_sha256 == manifest.graphs[name].sha256 else "OF ANOTHER GRAPH: calibrate again")
+        for name, row in manifest.calibrated.items()
+    ]
 
 
 def _engines(manifest: Manifest) -> list[str]:

@@ -104,7 +104,9 @@ class HostDevice:
         return np.full(shape, 0x5A, np.uint8) if np.dtype(dtype) == np.uint8 else np.zeros(shape, dtype)
 
     def send(self, source, target) -> None:
+        """On a GPU this may happen at any time from now until its turn, so it happens at both."""
         self.bytes_up += source.nbytes
+        np.copyto(target.array, source)
         self._do(lambda: np.copyto(target.array, source))
 
     def fetch(self, source, target):
