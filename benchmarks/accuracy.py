@@ -18,27 +18,28 @@ from siamtrt.runtime.tracker import Tracker
 
 @dataclass(frozen=True)
 class Score:
-    """One sequence's boxes (F, 4) and metrics."""
+    """One sequence's boxes (F, 4), metrics, and the time of each update (F - 1,)."""
 
     name: str
     boxes_xywh: np.ndarray
     success_auc: float
     precision: float
+    update_ms: np.ndarray
 
 
-def run_sequence(tracker: Tracker, sequence: Sequence) -> np.ndarray:
-    """Track a sequence from its first box: (F, 4) xywh, the first row being that box."""
-    tracked = tracked_frames(tracker, sequence.open(), lambda frame: sequence.truth_xywh[0].tolist())
-    return np.array([frame.box_xywh for frame in tracked])
+def score_sequence(tracker: Tracker, sequence: Sequence) -> Score:
+    """Track a sequence from its first box, which is the first row of its boxes, and score it."""
+    truth = sequence.truth_xywh
+    tracked = tracked_frames(tracker, sequence.open(), lambda frame: truth[0].tolist())
+    rows = [(frame.box_xywh, frame.result.times.total_ms if frame.result else None) for frame in tracked]
+    boxes, times = np.array([box for box, _ in rows]), np.array([time for _, time in rows[1:]])
+    return Score(sequence.name, boxes, success_auc(boxes, truth), precision(boxes, truth), times)
 
 
 def score_sequences(tracker: Tracker, sequences: list[Sequence], progress: bool = False) -> list[Score]:
     """Track and score every sequence."""
-    scores = []
-    for sequence in tqdm(sequences, unit="sequence", disable=None if progress else True):
-        boxes, truth = run_sequence(tracker, sequence), sequence.truth_xywh
-        scores.append(Score(sequence.name, boxes, success_auc(boxes, truth), precision(boxes, truth)))
-    return scores
+    watched = tqdm(sequences, unit="sequence", disable=None if progress else True)
+    return [score_sequence(tracker, sequence) for sequence in watched]
 
 
 def as_table(scores: list[Score]) -> str:

@@ -11,18 +11,26 @@ PRECISION_PIXELS = 20.0
 
 
 def success_auc(tracked_xywh: np.ndarray, truth_xywh: np.ndarray) -> float:
-    """Area under the success curve: mean over 21 thresholds of the share of frames whose IoU exceeds it.
+    """Area under the success curve: its mean over 21 thresholds.
+
+    Arguments as in `success_curve`; in [0, 1], NaN where no frame counts.
+    """
+    return float(success_curve(tracked_xywh, truth_xywh).mean())
+
+
+def success_curve(tracked_xywh: np.ndarray, truth_xywh: np.ndarray) -> np.ndarray:
+    """Share of frames whose IoU exceeds each of `SUCCESS_THRESHOLDS`.
 
     Args:
         tracked_xywh, truth_xywh: (F, 4) boxes in pixels; frames whose truth is NaN (absent target) do not count.
 
     Returns:
-        In [0, 1]; NaN where no frame counts.
+        (21,) in [0, 1]; NaN where no frame counts.
     """
     overlap = iou(*_present(tracked_xywh, truth_xywh))
     if overlap.size == 0:
-        return float("nan")
-    return float((overlap[:, None] > SUCCESS_THRESHOLDS).mean())
+        return np.full(SUCCESS_THRESHOLDS.shape, np.nan)
+    return (overlap[:, None] > SUCCESS_THRESHOLDS).mean(axis=0)
 
 
 def precision(tracked_xywh: np.ndarray, truth_xywh: np.ndarray, pixels: float = PRECISION_PIXELS) -> float:

@@ -13,8 +13,8 @@ from siamtrt.calibration.histogram import Histogram
 from siamtrt.errors import CalibrationError
 from siamtrt.export.precision import FP16_LARGEST, node_name
 
-# Other frames have larger values than the calibrating ones: calibrated on 3 of 15 sequences, NanoTrack's tensors were up
-# to 2.7 times as large on the other 12, and v1's exp(...) 12 times.
+# Other frames have larger values than the calibrating ones: calibrated on 3 of 15 sequences, NanoTrack's tensors were
+# up to 2.7 times as large on the other 12, and v1's exp(...) 12 times.
 MARGIN = 16.0
 # Rounding to FP16 costs a tensor at most (2**-11)**2 / 3 = 8e-8 of its energy while its values are normal numbers.
 # This is an error of 1e-3 of the tensor's norm: values of 2e-5, below the smallest normal 6.1e-5, with two bits lost.
@@ -146,11 +146,6 @@ def _rounded(node: NodeProto, types: Mapping[str, int]) -> Iterator[NodeProto]:
     """The node in FP32, and behind each of its outputs that was FP16 a Cast there and one back."""
     step = NodeProto()
     step.CopyFrom(node)
-    for attribute in step.attribute:
-        if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
-            attribute.i = TensorProto.FLOAT
-        if attribute.type == attribute.TENSOR:
-            attribute.t.CopyFrom(_widened(attribute.t))
     halves = [index for index, name in enumerate(node.output) if types.get(name) == TensorProto.FLOAT16]
     for index in halves:
         step.output[index] = f"{node.output[index]}_exact"

@@ -99,19 +99,9 @@ def _kept(graph: GraphProto, wanted: Collection[str]) -> set[str]:
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.name in kept:
             kept.update(reader.name for reader in readers[node.output[0]])
-    made = {name: node.name for node in graph.node for name in node.output}
-    for node in graph.node:
-        if node.op_type == "QuantizeLinear":
-            maker = made.get(node.input[0])
-            if maker in kept or (maker is None and _behind_is_kept(node, readers, kept)):
-                kept.add(node.name)
+    made_exactly = {name for node in graph.node if node.name in kept for name in node.output}
+    kept.update(n.name for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in made_exactly)
     return kept
-
-
-def _behind_is_kept(quantize: NodeProto, readers: Mapping[str, list[NodeProto]], kept: Collection[str]) -> bool:
-    """Whether any reader of what was quantised is kept."""
-    pairs = readers[quantize.output[0]]
-    return any(reader.name in kept for pair in pairs for reader in readers[pair.output[0]])
 
 
 def _readers(nodes: Iterable[NodeProto]) -> defaultdict[str, list[NodeProto]]:
@@ -133,7 +123,6 @@ def _split_dequantised(graph: GraphProto, kept: set[str]) -> None:
         behind = readers[node.output[0]]
         others = [reader for reader in behind if reader.name not in kept]
         if len(others) == len(behind):
-            kept.discard(node.name)
             continue
         if others:
             copy = NodeProto()
@@ -160,7 +149,8 @@ def _split_constants(graph: GraphProto, kept: Collection[str]) -> None:
 def _join(graph: GraphProto, original: Collection[str]) -> None:
     """Let FP32 run through: the converter leaves every kept node by FP16, also towards another or a graph output.
 
-    Removes its Casts to FP16 and back, repeated Casts of one tensor, those that nobody reads, and their types.
+    Removes its Casts to FP16 and back, repeated Casts of one tensor and those that nobody reads. Tensors that are FP32
+    alone get their names back.
     """
     nodes = [node for node in graph.node if node.name in original]
     casts = {node.output[0]: node for node in graph.node if node.name not in original}
@@ -168,19 +158,18 @@ def _join(graph: GraphProto, original: Collection[str]) -> None:
     exact = {
         name: halves[node.input[0]] for name, node in casts.items() if name not in halves and node.input[0] in halves
     }
-    outputs = {value.name for value in graph.output}
-    renamed = {source: name for name, source in exact.items() if name in outputs}
-    inputs = {name: renamed.get(source, source) for name, source in exact.items()} | renamed
     left = [node for name, node in casts.items() if name not in exact]
-    for node in (*nodes, *left):
-        _rename_inputs([node], inputs)
-        for index, name in enumerate(node.output):
-            node.output[index] = renamed.get(name, name)
-    read = {name for node in (*nodes, *left) for name in node.input} | outputs
-    _replace(graph.node, [*nodes, *(node for node in left if node.output[0] in read)])
-    made = {name for node in graph.node for name in node.output}
-    infos = {value.name: value for value in graph.value_info if value.name in made}
-    _replace(graph.value_info, infos.values())
+    _rename_inputs((*nodes, *left), exact)
+    read = {name for node in (*nodes, *left) for name in node.input} | {value.name for value in graph.output}
+    made = {name for node in nodes for name in node.output}
+    names = {source: name for name, source in halves.items() if name not in read and source in made}
+    names |= {source: name for name, source in exact.items() if name in read}
+    nodes += [node for node in left if node.output[0] in read]
+    _rename_inputs(nodes, names)
+    for node in nodes:
+        node.output[:] = [names.get(name, name) for name in node.output]
+    _replace(graph.node, nodes)
+    del graph.value_info[:]  # now wrong; every runtime infers them
 
 
 def _rename_inputs(nodes: Iterable[NodeProto], names: Mapping[str, str]) -> None:
