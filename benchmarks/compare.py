@@ -12,7 +12,7 @@ import onnx
 from tqdm import tqdm
 
 from siamtrt.benchmarks.accuracy import Score, score_sequence
-from siamtrt.benchmarks.contenders import CONTRAST, Opened, chosen_variants, opened_variant, runnable_variants
+from siamtrt.benchmarks.contenders import CONTRASTS, Opened, chosen_variants, opened_variant, runnable_variants
 from siamtrt.benchmarks.environment import environment
 from siamtrt.benchmarks.metrics import success_curve
 from siamtrt.boxes import iou
@@ -95,7 +95,7 @@ class Comparison:
     @property
     def over_budget(self) -> tuple[Contender, ...]:
         """Those that lose more than `max_auc_drop`; the contrast does not count."""
-        return tuple(row for row in self.contenders if row.auc_drop > self.max_auc_drop and row.name != CONTRAST)
+        return tuple(row for row in self.contenders if row.auc_drop > self.max_auc_drop and row.name not in CONTRASTS)
 
 
 def compare(

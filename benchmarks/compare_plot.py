@@ -32,7 +32,8 @@ class Look(NamedTuple):
 # Colours of M. Okabe and K. Ito, "Color Universal Design", 2008, told apart by people who lack any one kind of cone.
 LOOKS = {
     "fp32": Look("#8c8c8c", "o", "-"), "fp16": Look("#0072B2", "D", "-"), "int8": Look("#E69F00", "s", "--"),
-    "mixed": Look("#009E73", "v", "-."), "naive": Look("#CC79A7", "^", ":"),
+    "mixed": Look("#009E73", "v", "-."),
+    "naive": Look("#CC79A7", "^", ":"), "shaken": Look("#7F6A00", "X", (0, (1, 3))),
     "engine:fp32": Look("#000000", "P", (0, (1, 1))), "engine:fp16": Look("#56B4E9", "h", (0, (8, 2))),
     "engine:int8": Look("#D55E00", "*", (0, (5, 1, 1, 1, 1, 1))),
 }  # fmt: skip

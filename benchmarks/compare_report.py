@@ -61,7 +61,10 @@ def _amount(comparison: Comparison) -> str:
 
 def _meaning(comparison: Comparison) -> str:
     other = "FP16, as in engines" if comparison.half else "FP32"
-    return f"in INT8 variants what is not INT8 is {other}; naive is INT8 everywhere with the min-max ranges of noise"
+    return (
+        f"in INT8 variants what is not INT8 is {other}; naive is INT8 everywhere with the min-max ranges of noise; "
+        "shaken is FP32 with weights that differ by a millionth: what chance alone does"
+    )
 
 
 def _row(row: Contender) -> str:

@@ -19,7 +19,7 @@ from siamtrt.runtime.ort_session import OrtSession
 from siamtrt.runtime.session import Session
 
 REFERENCE = "fp32"
-CONTRAST = "naive"  # shows what the others avoid; no budget is for it
+CONTRASTS = ("naive", "shaken")  # what the others avoid, and what chance does; no budget is for them
 ENGINE = "engine:"  # before the precision of an engine
 ENGINES = tuple(ENGINE + precision for precision in PRECISIONS)
 BUILT_AS = {"fp32": "fp32", "fp16": "fp16", "mixed": "int8"}  # the precision of the engines a variant is built to

@@ -1,11 +1,11 @@
-"""A bundle's graphs in each precision that is compared: FP32, FP16, INT8, the plan, and INT8 as people do it."""
+"""A bundle's graphs in each precision that is compared, and two contrasts: INT8 as people do it, and mere chance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from siamtrt.calibration.collection import collect
 from siamtrt.calibration.evaluation import GRAPHS, TEMPLATE, Models
@@ -20,10 +20,11 @@ from siamtrt.manifest import Manifest
 from siamtrt.runtime.search import ORDINARY
 from siamtrt.runtime.state import state_from_box
 
-VARIANTS = ("fp32", "fp16", "int8", "mixed", "naive")
+VARIANTS = ("fp32", "fp16", "int8", "mixed", "naive", "shaken")
 CALIBRATED = ("int8", "mixed")
 NOISE_IMAGES = 8
 NOISE_SEED = 0
+SHAKE = 1e-6  # of a weight: a few roundings of FP32
 
 
 def variant_models(
@@ -37,6 +38,7 @@ def variant_models(
     * int8: every convolution in INT8 with the calibrated thresholds.
     * mixed: the plan; convolutions in `calibration.kept` stay as they are.
     * naive: every convolution in INT8 with the largest magnitudes over noise, the contrast; see `noise_thresholds`.
+    * shaken: FP32 with weights that differ by a millionth, the yardstick: what a track changes by chance.
 
     Graphs besides template and search are never INT8.
 
@@ -57,6 +59,8 @@ def variant_models(
         return dict(models)
     if name == "fp16":
         return _halved(models, calibration)
+    if name == "shaken":
+        return {graph: _shaken(model) for graph, model in models.items()}
     thresholds = noise_thresholds(models, manifest, threads) if name == "naive" else _thresholds(calibration)
     changed = {graph: quantised(models[graph], layers[graph], thresholds[graph]) for graph in GRAPHS}
     return _halved({**models, **changed}, calibration) if half else {**models, **changed}
@@ -73,7 +77,7 @@ def int8_layers(name: str, models: Models, calibration: Calibration | None) -> d
             f"variant {name} needs a calibration", received="a bundle without one", expected="calibration.json",
             fix="siamtrt calibrate BUNDLE --calib SOURCE, or leave the variant out",
         )  # fmt: skip
-    if name in ("fp32", "fp16"):
+    if name in ("fp32", "fp16", "shaken"):
         return dict.fromkeys(GRAPHS, ())
     kept = calibration.kept if name == "mixed" and calibration else {}
     return {
@@ -118,6 +122,18 @@ def _noise_pairs(manifest: Manifest, count: int, seed: int) -> Iterator[Pair]:
 def _thresholds(calibration: Calibration | None) -> Mapping[str, Mapping[str, float]]:
     assert calibration is not None  # int8_layers saw to it
     return {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in calibration.ranges.items()}
+
+
+def _shaken(model: ModelProto) -> ModelProto:
+    """A copy whose FP32 constants of two or more axes are multiplied by 1 +- `SHAKE`."""
+    shaken, rng = ModelProto(), np.random.default_rng(NOISE_SEED)
+    shaken.CopyFrom(model)
+    for tensor in shaken.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+            value = numpy_helper.to_array(tensor)
+            factors = 1 + SHAKE * rng.choice([-1.0, 1.0], value.shape)
+            tensor.CopyFrom(numpy_helper.from_array((value * factors).astype(np.float32), tensor.name))
+    return shaken
 
 
 def _halved(models: Models, calibration: Calibration | None) -> dict[str, ModelProto]:

@@ -21,12 +21,12 @@ OVER_BUDGET = 1  # exit code
 )
 @click.option(
     "--variants", metavar="NAME,...",
-    help="Of fp32, fp16, int8, mixed, naive and engine:fp32, engine:fp16, engine:int8. Default: fp32, fp16, after "
-    "`siamtrt calibrate` int8 and mixed, and every engine of the bundle that runs here.",
+    help="Of fp32, fp16, int8, mixed, naive, shaken and engine:fp32, engine:fp16, engine:int8. Default: fp32, fp16, "
+    "after `siamtrt calibrate` int8 and mixed, and every engine of the bundle that runs here.",
 )
 @click.option(
     "--max-auc-drop", type=click.FloatRange(0, 1), default=DEFAULT_AUC_DROP, show_default=True,
-    help="Most success AUC that any variant but naive may lose.",
+    help="Most success AUC that any variant but naive and shaken may lose.",
 )
 @click.option(
     "--half/--no-half", default=True, show_default=True,
@@ -43,6 +43,7 @@ def compare(
     int8    every convolution in INT8, calibrated ranges
     mixed   the calibration's plan: the worst convolutions stay in FP16
     naive   every convolution in INT8, min-max ranges of noise: what to avoid
+    shaken  FP32 with weights that differ by a millionth: what chance alone does
 
     These are simulated by ONNX Runtime with the graph's own roundings, so no GPU is needed; engine:NAME runs an
     engine, where there is the GPU it was built for. Use other sequences than those you calibrated on.

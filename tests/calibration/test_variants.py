@@ -156,9 +156,23 @@ def test_share_of_the_search_graphs_multiplications(models, calibration):
     shares = {name: int8_share(name, models, calibration) for name in VARIANTS}
     assert shares == {
         "fp32": 0, "fp16": 0, "naive": pytest.approx(everything), "int8": pytest.approx(everything),
-        "mixed": pytest.approx(planned),
+        "mixed": pytest.approx(planned), "shaken": 0,
     }  # fmt: skip
     assert 0.1 < planned < everything < 1
+
+
+def test_shaken_weights_differ_by_a_millionth(models, manifest):
+    found = variant_models("shaken", models, None, manifest)
+    for graph, model in models.items():
+        changed = 0
+        for before, after in zip(model.graph.initializer, found[graph].graph.initializer, strict=True):
+            a, b = numpy_helper.to_array(before), numpy_helper.to_array(after)
+            if before.data_type == TensorProto.FLOAT and a.ndim > 1:
+                np.testing.assert_allclose(b, a, rtol=1.2e-6)
+                changed += np.count_nonzero(a != b)
+            else:
+                np.testing.assert_array_equal(a, b)
+        assert changed > 0.9 * sum(np.prod(t.dims) for t in model.graph.initializer if len(t.dims) > 1)
 
 
 @pytest.mark.parametrize("name", ["int8", "mixed"])
@@ -169,7 +183,7 @@ def test_missing_calibration(models, manifest, name):
 
 
 def test_unknown_variant(models, calibration):
-    with pytest.raises(CalibrationError, match="'int4'; expected fp32, fp16, int8, mixed, naive"):
+    with pytest.raises(CalibrationError, match="'int4'; expected fp32, fp16, int8, mixed, naive, shaken"):
         int8_layers("int4", models, calibration)
 
 
