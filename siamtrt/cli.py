@@ -14,7 +14,11 @@ import click
 
 from siamtrt import __version__
 from siamtrt.backends import BACKENDS, Backend
+from siamtrt.cli_compare import compare
+from siamtrt.cli_eval import evaluate
+from siamtrt.cli_precision import calibrate, calibrate_and_report
 from siamtrt.errors import MissingPackageError, SiamtrtError
+from siamtrt.precision import DEFAULT_IOU_DROP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,22 +109,41 @@ def export(checkpoint: Path, bundle: Path, model: str | None, batch: int) -> Non
 @click.argument("bundle", type=PathArgument)
 @click.option("--fp32", "precision", flag_value="fp32", help="Keep single precision.")
 @click.option("--fp16", "precision", flag_value="fp16", default="fp16", help="Half precision inside (default).")
+@click.option("--int8", "precision", flag_value="int8", help="INT8 where the calibration allows it, else half.")
+@click.option(
+    "--calib", "sources", multiple=True, metavar="SOURCE",
+    help="Calibrate first, as `siamtrt calibrate` does; may be given several times.",
+)
+@click.option(
+    "--max-iou-drop", type=click.FloatRange(0, 1), default=DEFAULT_IOU_DROP, show_default=True,
+    help="With --calib: most that INT8 may take from the boxes' IoU with FP32's.",
+)
 @click.option("--target", help="GPU architectures, e.g. sm86,sm89; default: this GPU, or common ones without a GPU.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="Which TensorRT; default: installed.")
 @click.option(
     "--xcorr", type=click.Choice(["native", "plugin", "auto"]), default="auto", show_default=True,
     help="The correlation: TensorRT's own layers, siamtrt's kernel as a plugin, or the faster of both.",
 )
-def build(bundle: Path, precision: str, target: str | None, flavour: str | None, xcorr: str) -> None:
+def build(
+    bundle: Path, precision: str, sources: tuple[str, ...], max_iou_drop: float, target: str | None,
+    flavour: str | None, xcorr: str,
+) -> None:  # fmt: skip
     """Build TensorRT engines for the graphs of a BUNDLE.
 
     TensorRT-RTX builds for GPUs this machine does not have; TensorRT builds for the GPU it runs on.
 
-    Example: siamtrt build nanotrack_v2 --fp16 --target sm86,sm89
+    INT8 needs ranges measured on real pairs: --calib, or `siamtrt calibrate` before.
+
+    Examples: siamtrt build nanotrack_v2 --fp16 --target sm86,sm89;
+    siamtrt build nanotrack_v2 --int8 --calib flights/
     """
     from siamtrt.export.engine import build_engines
     from siamtrt.runtime.engine_timing import engine_ms
 
+    if sources:
+        from siamtrt.calibration.calibrate import Options
+
+        calibrate_and_report(bundle, sources, Options(max_iou_drop=max_iou_drop, progress=True))
     targets = [name.strip() for name in target.split(",") if name.strip()] if target else None
     for record in build_engines(bundle, precision, targets, flavour, True, xcorr, engine_ms):
         click.echo(f"{record.file}: {record.size_bytes / 1e6:.1f} MB in {record.build_seconds:.1f} s")
@@ -239,6 +262,10 @@ def doctor() -> None:
 
     click.echo(describe_installation())
 
+
+main.add_command(calibrate)
+main.add_command(compare)
+main.add_command(evaluate)
 
 if __name__ == "__main__":
     main()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from siamtrt.errors import MissingPackageError
 from siamtrt.precision import AUTO, DEFAULT_IOU_DROP, DEFAULT_PAIRS, ESTIMATORS
+
+if TYPE_CHECKING:
+    from siamtrt.calibration.calibrate import Options
 
 MOST_PAIRS, MOST_THREADS = 65536, 64
 SOURCES = """A SOURCE is a folder of annotated sequences (OTB, GOT-10k), a video with its boxes in a .txt beside it, or
@@ -27,7 +31,7 @@ SOURCES = """A SOURCE is a folder of annotated sequences (OTB, GOT-10k), a video
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--calib", "sources", multiple=True, required=True, metavar="SOURCE", help="May be given several times.")
 @click.option("--pairs", type=click.IntRange(1, MOST_PAIRS), default=DEFAULT_PAIRS, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of frames.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of frames.")
 @click.option(
     "--ranges", type=click.Choice([AUTO, *ESTIMATORS]), default=AUTO, show_default=True,
     help="Estimator of INT8 ranges; auto takes for each tensor the one that disturbs the outputs least.",
@@ -41,11 +45,17 @@ def calibrate(
     bundle: Path, sources: tuple[str, ...], pairs: int, seed: int, ranges: str, max_iou_drop: float,
     threads: int | None,
 ) -> None:  # fmt: skip
-    from siamtrt.calibration.calibrate import Options, calibrate
-    from siamtrt.calibration.report import as_markdown, save_picture
+    from siamtrt.calibration.calibrate import Options
+
+    calibrate_and_report(bundle, sources, Options(pairs, seed, ranges, max_iou_drop, threads, progress=True))
+
+
+def calibrate_and_report(bundle: Path, sources: tuple[str, ...], options: Options) -> None:
+    """Calibrate, write calibration.md and calibration.png, and print the plan and what is to be noted."""
+    from siamtrt.calibration.calibrate import calibrate
+    from siamtrt.calibration.report import as_markdown, notes, save_picture
     from siamtrt.files import write_whole
 
-    options = Options(pairs, seed, ranges, max_iou_drop, threads, progress=True)
     calibration = calibrate(bundle, sources, options)
     write_whole(bundle / "calibration.md", as_markdown(calibration).encode())
     chosen = calibration.chosen
@@ -53,7 +63,11 @@ def calibrate(
         f"{bundle}: {calibration.pairs} pairs, {chosen.kept} of {len(calibration.layers)} convolutions in FP16, "
         f"{chosen.int8_share:.1%} of the search in INT8, IoU with FP32's boxes {chosen.damage.iou:.4f}"
     )
+    for note in notes(calibration):
+        click.echo(f"note: {note}", err=True)
+    picture = bundle / "calibration.png"
     try:
-        save_picture(calibration, bundle / "calibration.png")
+        save_picture(calibration, picture)
     except MissingPackageError as error:
+        picture.unlink(missing_ok=True)  # of another calibration, perhaps
         click.echo(f"no picture: {error}", err=True)

@@ -61,3 +61,7 @@ class SourceError(SiamtrtError):
 
 class MissingPackageError(SiamtrtError):
     """An optional package that the requested step needs."""
+
+
+class ResultsError(SiamtrtError):
+    """Result files, or the description of a dataset, that cannot be scored."""
