@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from siamtrt.calibration.choice import choose_ranges
 from siamtrt.calibration.collection import Histograms, collect
 from siamtrt.calibration.evaluation import GRAPHS, Evaluator, Models
 from siamtrt.calibration.halves import fp32_nodes, largest_magnitudes
+from siamtrt.calibration.histogram import Histogram
 from siamtrt.calibration.labels import labels_by_tracking
 from siamtrt.calibration.layers import Layer, quantised_tensors
 from siamtrt.calibration.pairs import Pair, Pairs, sample_pairs
@@ -43,11 +45,12 @@ class Options:
 
     Attributes:
         pairs: template and search pairs to sample, at least 8.
-        seed: of the sampling.
+        seed: of the sampling, 0 or more.
         ranges: an estimator of `ESTIMATORS` for every tensor, or "auto": for each tensor the one that disturbs the
             outputs least.
         max_iou_drop: most that INT8 may take from the mean IoU with FP32's boxes in one step, 0..1.
-        threads: CPU threads of a run.
+        threads: CPU threads of a run; see `OrtSession`. Not among the recorded settings: up to 3 threads gave the
+            same bits in every tensor, 5 other last bits in MobileNetV2, which `DIGITS` mostly hides.
         progress: show bars on stderr.
 
     Raises:
@@ -62,10 +65,12 @@ class Options:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        if self.ranges not in (AUTO, *ESTIMATORS) or not 0 <= self.max_iou_drop <= 1:
+        if self.ranges not in (AUTO, *ESTIMATORS) or not 0 <= self.max_iou_drop <= 1 or self.seed < 0:
             raise CalibrationError(
-                "unusable options", received=f"ranges {self.ranges!r}, max_iou_drop {self.max_iou_drop}",
-                expected=f"ranges of {', '.join((AUTO, *ESTIMATORS))}; a drop in 0..1", fix="correct them",
+                "unusable options",
+                received=f"ranges {self.ranges!r}, max_iou_drop {self.max_iou_drop}, seed {self.seed}",
+                expected=f"ranges of {', '.join((AUTO, *ESTIMATORS))}; a drop in 0..1; a seed of at least 0",
+                fix="correct them",
             )  # fmt: skip
 
 
@@ -76,7 +81,7 @@ def calibrate(bundle: Path | str, sources: Several[str | Path], options: Options
 
     Args:
         bundle: directory written by `siamtrt export`.
-        sources: see `open_sequences`; of a source with one box alone, FP32 tracking gives the others.
+        sources: see `open_sequences`, in any order; of one with one box alone, FP32 tracking gives the others.
         options: see `Options`.
 
     Raises:
@@ -87,14 +92,13 @@ def calibrate(bundle: Path | str, sources: Several[str | Path], options: Options
     root, options = Path(bundle), options or Options()
     manifest = load_manifest(root)
     models = load_models(root, manifest)
-    sequences = open_sequences(sources)
-    settings = _settings(sequences, options)
+    sequences, settings = _settings(open_sequences(sources), options)
     known = stored(root, manifest)
     if known is not None and known.settings == settings:
         return known
     label = labels_by_tracking(root, options.threads, options.progress)
     with sample_pairs(manifest, sequences, options.pairs, options.seed, label, options.progress) as pairs:
-        calibration = _calibrated(manifest, models, pairs, settings, options)
+        calibration = _calibrated(manifest, models, pairs, settings, options).rounded()
     store(calibration, models, root)
     return calibration
 
@@ -109,20 +113,25 @@ def load_models(bundle: Path, manifest: Manifest) -> dict[str, ModelProto]:
     return {graph: onnx.load(verified_file(bundle, spec.file, spec.sha256)) for graph, spec in specs.items()}
 
 
-def _settings(sequences: Several[Sequence], options: Options) -> Settings:
-    names = tuple(sequence.name for sequence in sequences)
-    hashes = tuple(_fingerprint(sequence) for sequence in sequences)
-    return Settings(names, hashes, options.pairs, options.seed, options.ranges, options.max_iou_drop)
+def _settings(sequences: Several[Sequence], options: Options) -> tuple[list[Sequence], Settings]:
+    """The sequences by name and content, so that the order of the sources does not matter, and what identifies all."""
+    rows = sorted(((sequence.name, _fingerprint(sequence), sequence) for sequence in sequences), key=itemgetter(0, 1))
+    names, hashes, ordered = zip(*rows, strict=True)
+    settings = Settings(names, hashes, options.pairs, options.seed, options.ranges, options.max_iou_drop)
+    return list(ordered), settings
 
 
 def _fingerprint(sequence: Sequence) -> str:
-    """SHA-256 of the boxes and of the video, or of the names and sizes of the images."""
+    """SHA-256 of the boxes and of the video, or of the images and their names.
+
+    Of the whole files: re-rendered bitmaps have the same names and sizes. It takes a fraction of decoding them.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(sequence.truth_xywh, np.float64).tobytes())
     if sequence.frames.is_file():
         digest.update(sha256_of(sequence.frames).encode())
     else:
-        for path in sorted(sequence.frames.iterdir()):
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        for path in sorted(path for path in sequence.frames.iterdir() if path.is_file()):
+            digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -142,7 +151,12 @@ def _calibrated(manifest: Manifest, models: Models, pairs: Pairs, settings: Sett
         ranges=ranges, layers=ranked, points=points, kept=kept_layers(ranked, points, options.max_iou_drop),
         fp32={graph: fp32_nodes(models[graph], histograms[graph]) for graph in GRAPHS},
         largest={graph: largest_magnitudes(histograms[graph]) for graph in GRAPHS},
+        zero={graph: _zero(histograms[graph]) for graph in GRAPHS}, skipped=pairs.skipped,
     )  # fmt: skip
+
+
+def _zero(histograms: Mapping[str, Histogram]) -> tuple[str, ...]:
+    return tuple(name for name, histogram in histograms.items() if histogram.largest == 0)
 
 
 def _ranges(

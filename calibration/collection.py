@@ -14,6 +14,7 @@ from siamtrt.calibration.evaluation import GRAPHS, TEMPLATE, Models
 from siamtrt.calibration.histogram import Histogram
 from siamtrt.calibration.pairs import Pair
 from siamtrt.manifest import Manifest
+from siamtrt.runtime.ort_session import session_options
 from siamtrt.runtime.search import ORDINARY
 
 Histograms = dict[str, dict[str, Histogram]]
@@ -30,10 +31,9 @@ class _Watched:
         named = set(self.outputs)
         new = [name for name in self.tensors if name not in named]
         watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in new)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        data = watched.SerializeToString()
+        options = session_options(len(data), threads)
+        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self._names = [*self.outputs, *new]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def float_tensors(model: ModelProto) -> tuple[str, ...]:
     """FP32 tensors that nodes of the main graph make, in order."""
     inferred = infer_shapes(model, strict_mode=False).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
-    made = (name for node in model.graph.node for name in node.output)
+    made = (name for node in model.graph.node for name in node.output if name)  # "" is an output left out
     return tuple(name for name in made if types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT)
 
 
@@ -58,7 +58,7 @@ def collect(manifest: Manifest, models: Models, pairs: Iterable[Pair], threads: 
         manifest: of the bundle.
         models: its FP32 graphs "template" and "search".
         pairs: to run on.
-        threads: CPU threads of a run.
+        threads: CPU threads of a run; see `OrtSession`.
 
     Returns:
         `{graph: {tensor: Histogram}}`, the graphs' inputs among the tensors.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from onnx import ModelProto
 from siamtrt.boxes import iou
 from siamtrt.calibration.pairs import Pair
 from siamtrt.manifest import Manifest
-from siamtrt.runtime.ort_session import OrtSession
+from siamtrt.runtime.decode import crop_side
+from siamtrt.runtime.ort_session import OrtSession, session_options
 from siamtrt.runtime.search import ORDINARY, search_decoders
 from siamtrt.runtime.session import Session
 from siamtrt.runtime.state import TargetState
@@ -31,8 +33,9 @@ class Damage:
 
     Attributes:
         correlation: Pearson's, of the response maps before decoding, -1..1.
-        displacement_px: distance between the peaks that were chosen, in pixels of the search crop.
-        iou: of the two boxes, 0..1.
+        displacement_px: distance between the peaks that were chosen, in pixels of the search crop; of a tracker that
+            enlarges its response maps, between the boxes' centres.
+        iou: of the two boxes, 0..1; exactly 1 where they are equal.
     """
 
     correlation: float
@@ -43,6 +46,9 @@ class Damage:
     def drop(self) -> float:
         """1 - IoU."""
         return 1.0 - self.iou
+
+
+UNCHANGED = Damage(1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Evaluator:
         manifest: of the bundle.
         models: its FP32 graphs "template" and "search".
         pairs: to step on; kept in memory.
-        threads: CPU threads of a run.
+        threads: CPU threads of a run; see `OrtSession`.
     """
 
     def __init__(self, manifest: Manifest, models: Models, pairs: Iterable[Pair], threads: int | None = None) -> None:
@@ -79,11 +85,9 @@ class Evaluator:
 
     def raw_session(self, model: ModelProto) -> ort.InferenceSession:
         """A model that may have other inputs and outputs; INT8 is simulated as in `OrtSession`."""
-        options = ort.SessionOptions()
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        options.intra_op_num_threads = self._threads or 0
-        options.log_severity_level = 3
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        data = model.SerializeToString()
+        options = session_options(len(data), self._threads)
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def cases(self, graph: str) -> Iterator[tuple[Tensors, Tensors]]:
         """(inputs, FP32 outputs) of a graph for every pair."""
@@ -119,16 +123,21 @@ class Evaluator:
 
     def damage(self, changed: Models) -> Damage:
         """How far the tracker is from FP32 with some graphs replaced; NaN in a map counts as a lost target."""
-        rows = [self._compared(exact, found) for exact, found in zip(self.exact, self.steps(changed), strict=True)]
-        return Damage(*np.mean(rows, axis=0).tolist())
+        both = zip(self.pairs, self.exact, self.steps(changed), strict=True)
+        return Damage(*np.mean([self._compared(*row) for row in both], axis=0).tolist())
 
-    def _compared(self, exact: Step, found: Step) -> tuple[float, float, float]:
-        if found.state.status == "invalid":
+    def _compared(self, pair: Pair, exact: Step, found: Step) -> tuple[float, float, float]:
+        if found.state.status == "invalid" or not all(np.isfinite(value).all() for value in found.maps.values()):
             return 0.0, float(self.manifest.preprocessing.search_size), 0.0
-        peaks = np.subtract(exact.state.position_rc, found.state.position_rc)
-        overlap = iou(np.array([exact.state.box_xywh]), np.array([found.state.box_xywh]))
         maps = (self._response(step.maps) for step in (exact, found))
-        return _correlation(*maps), float(np.hypot(*peaks)) * self._stride, float(overlap[0])
+        return _correlation(*maps), self._displacement_px(pair, exact.state, found.state), _overlap(exact, found)
+
+    def _displacement_px(self, pair: Pair, exact: TargetState, found: TargetState) -> float:
+        if isinstance(self.manifest.decoding, Proposals):
+            return math.dist(exact.position_rc, found.position_rc) * self._stride
+        crop = self.manifest.preprocessing
+        zoom = crop.search_size / crop_side(pair.state, crop, crop.search_size)
+        return math.dist(exact.center_xy, found.center_xy) * zoom
 
     def _response(self, maps: Tensors) -> np.ndarray:
         """The scores that choose the peak, before any window: target's logit less background's, or the response."""
@@ -148,6 +157,12 @@ class Evaluator:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _overlap(exact: Step, found: Step) -> float:
+    a, b = exact.state.box_xywh, found.state.box_xywh
+    # From corners and sides, a box's IoU with itself is 1 - 1e-16 for some: beyond a budget of 0.
+    return 1.0 if a == b else float(iou(np.array(a), np.array(b)).clip(0.0, 1.0))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

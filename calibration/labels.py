@@ -35,6 +35,7 @@ def labels_by_tracking(bundle: Path | str, threads: int | None = None, progress:
         progress: show a bar on stderr.
 
     Raises, when it is called:
+        CalibrationError: no output of the network is finite.
         BundleError: the bundle is incomplete or edited.
         SourceError, FrameError, BoxError: see `tracked_frames`.
     """
@@ -44,7 +45,16 @@ def labels_by_tracking(bundle: Path | str, threads: int | None = None, progress:
         with Tracker.load(bundle, "onnxruntime", threads=threads) as tracker:
             tracked = tracked_frames(tracker, source, lambda frame: box)
             seen = tqdm(tracked, sequence.name, source.length, unit="frame", disable=None if progress else True)
-            return np.array([ABSENT if item.result and not item.result.ok else item.box_xywh for item in seen])
+            boxes, statuses = [], set()
+            for item in seen:
+                boxes.append(ABSENT if item.result and not item.result.ok else item.box_xywh)
+                statuses.add(item.result.status if item.result else "given")
+        if statuses == {"given", "invalid"}:
+            raise CalibrationError(
+                f"{sequence.name} cannot be labelled", received="FP32 outputs that are not finite in every frame",
+                expected="finite values", fix="check the checkpoint's weights",
+            )  # fmt: skip
+        return np.array(boxes)
 
     return label
 

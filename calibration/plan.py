@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnx import ModelProto
 from tqdm import tqdm
 
-from siamtrt.calibration.evaluation import GRAPHS, Evaluator, Models
+from siamtrt.calibration.evaluation import GRAPHS, UNCHANGED, Evaluator, Models
 from siamtrt.calibration.layers import Layer, find_layers
 from siamtrt.calibration.qdq import quantised
 from siamtrt.calibration.record import LayerDamage, PlanPoint
@@ -81,13 +81,14 @@ def choose_plan(
 
     Returns:
         In order of layers kept; the last but those that keep more than needed is the first within the budget. With
-        every layer kept the drop is 0, so there is one.
+        every layer kept the graphs are FP32's and the drop is 0, so there is one.
     """
     names = [(row.graph, row.layer) for row in ranked]
 
     def tried(count: int) -> PlanPoint:
         kept = set(names[:count])
-        return PlanPoint(count, quantiser.int8_share(kept), evaluator.damage(quantiser.without(kept)))
+        damage = evaluator.damage(quantiser.without(kept)) if count < len(names) else UNCHANGED
+        return PlanPoint(count, quantiser.int8_share(kept), damage)
 
     steps = [0, *(1 << power for power in range(len(names).bit_length()) if 1 << power < len(names)), len(names)]
     points = {count: tried(count) for count in steps}

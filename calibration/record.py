@@ -11,9 +11,9 @@ from typing import Any
 
 import dacite
 
-from siamtrt.calibration.evaluation import Damage
+from siamtrt.calibration.evaluation import GRAPHS, Damage
 from siamtrt.errors import CalibrationError
-from siamtrt.manifest import Manifest
+from siamtrt.manifest import Manifest, as_float
 
 SCHEMA_VERSION = 1
 CALIBRATION_NAME = "calibration.json"
@@ -88,6 +88,11 @@ class Calibration:
         kept: names of the convolutions that the plan keeps in FP16, by graph.
         fp32: names of the nodes that FP16 graphs keep in FP32, by graph.
         largest: the largest magnitudes of each graph's tensors, largest first.
+        zero: names of the tensors that were zero on every pair, by graph.
+        skipped: names of the sources that gave no pair.
+
+    Raises:
+        ValueError: parts that do not belong together.
     """
 
     graphs: dict[str, str]
@@ -99,17 +104,39 @@ class Calibration:
     kept: dict[str, tuple[str, ...]]
     fp32: dict[str, tuple[str, ...]]
     largest: dict[str, dict[str, float]]
+    zero: dict[str, tuple[str, ...]]
+    skipped: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for part in (self.graphs, self.ranges, self.kept, self.fp32, self.largest, self.zero):
+            if set(part) != set(GRAPHS):
+                raise ValueError(f"of the graphs {', '.join(part) or 'none'}")
+        if self._chosen is None:
+            raise ValueError(f"no plan keeps {self._count} convolutions")
+
+    @property
+    def _count(self) -> int:
+        return sum(map(len, self.kept.values()))
+
+    @property
+    def _chosen(self) -> PlanPoint | None:
+        return next((point for point in self.points if point.kept == self._count), None)
 
     @property
     def chosen(self) -> PlanPoint:
         """The plan."""
-        count = sum(map(len, self.kept.values()))
-        return next(point for point in self.points if point.kept == count)
+        assert self._chosen is not None  # __post_init__ saw to it
+        return self._chosen
 
     def to_json(self) -> str:
         """Serialise; the same calibration gives the same bytes."""
-        return json.dumps(_rounded(dataclasses.asdict(self)), indent=1) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    def rounded(self) -> Calibration:
+        """What was measured, with `DIGITS` significant digits; the settings stay as they were given."""
+        fields = dataclasses.asdict(self)
+        return _parsed({**{name: _rounded(value) for name, value in fields.items()}, "settings": fields["settings"]})
 
 
 def _rounded(value: Any) -> Any:
@@ -122,6 +149,15 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def _parsed(raw: object) -> Calibration:
+    """Raises ValueError, TypeError or DaciteError."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"{type(raw).__name__} where an object belongs")
+    if raw.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"schema {raw.get('schema_version')!r}")
+    return dacite.from_dict(Calibration, raw, dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float}))
+
+
 def load_calibration(bundle: Path, manifest: Manifest) -> Calibration:
     """Read `calibration.json` of a bundle.
 
@@ -131,11 +167,7 @@ def load_calibration(bundle: Path, manifest: Manifest) -> Calibration:
     path = bundle / CALIBRATION_NAME
     again = f"siamtrt calibrate {bundle} --calib SOURCE"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
-        calibration = dacite.from_dict(Calibration, raw, config)
-        if calibration.schema_version != SCHEMA_VERSION:
-            raise ValueError(f"schema {calibration.schema_version}; expected {SCHEMA_VERSION}")
+        calibration = _parsed(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise CalibrationError(
             "the bundle is not calibrated", received=f"no {CALIBRATION_NAME} in {bundle}", expected="one", fix=again
@@ -154,7 +186,7 @@ def require_same_graphs(calibrated: Mapping[str, str], manifest: Manifest, bundl
     Raises:
         CalibrationError: another graph than the manifest's was calibrated.
     """
-    changed = [name for name, sha256 in calibrated.items() if manifest.graphs[name].sha256 != sha256]
+    changed = [name for name in GRAPHS if calibrated.get(name) != manifest.graphs[name].sha256]
     if changed:
         raise CalibrationError(
             "the calibration is of another graph",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siamtrt.calibration.evaluation import GRAPHS
+from siamtrt.calibration.ranges import ZERO_TENSOR_THRESHOLD
 from siamtrt.calibration.record import Calibration, PlanPoint
 from siamtrt.errors import MissingPackageError
 from siamtrt.files import staged_file
@@ -26,6 +27,7 @@ def as_markdown(calibration: Calibration) -> str:
         "# Calibration\n",
         f"{calibration.pairs} pairs of {', '.join(settings.sources)}; "
         f"seed {settings.seed}, ranges {settings.ranges}.\n",
+        *(f"Note: {note}.\n" for note in notes(calibration)),
         f"The plan keeps **{chosen.kept} of {len(calibration.layers)} convolutions** in FP16: {share} of the search "
         f"graph's multiplications are INT8, and one step's box has a mean IoU of **{chosen.damage.iou:.4f}** with "
         f"FP32's (budget {1 - settings.max_iou_drop:.4f}).\n",
@@ -52,6 +54,19 @@ def as_markdown(calibration: Calibration) -> str:
         _kept_in_fp32(calibration),
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def notes(calibration: Calibration) -> list[str]:
+    """What calibration did in place of what was asked for or is usual, a clause each."""
+    rows = []
+    if calibration.pairs < calibration.settings.pairs:
+        rows.append(f"{calibration.settings.pairs} pairs were asked for, the sources have {calibration.pairs}")
+    if calibration.skipped:
+        rows.append(f"no pair in {', '.join(calibration.skipped)}, where the target is absent")
+    for graph, names in calibration.zero.items():
+        if names:
+            rows.append(f"zero on every pair, range {ZERO_TENSOR_THRESHOLD:g} taken, in {graph}: {', '.join(names)}")
+    return rows
 
 
 def _point(point: PlanPoint) -> tuple[str, ...]:

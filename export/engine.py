@@ -16,6 +16,7 @@ from siamtrt.export.lowering import Built, Timer, build, require_choice
 from siamtrt.export.precision import fp16_from_fp32
 from siamtrt.export.trt import Flavour, load_flavour, resolve_targets
 from siamtrt.manifest import (
+    GRAPHS,
     MANIFEST_NAME,
     CalibratedGraph,
     EngineRecord,
@@ -95,14 +96,14 @@ def _source(bundle: Path, manifest: Manifest, graph: str, precision: str) -> Pat
     """The ONNX file an engine is made of, its hash verified."""
     spec, calibrated = manifest.graphs[graph], manifest.calibrated.get(graph)
     path = verified_file(bundle, spec.file, spec.sha256)
-    if precision == "fp32" or (precision == "fp16" and calibrated is None):
+    if precision == "fp32" or (calibrated is None and not (precision == "int8" and graph in GRAPHS)):
         return path
-    if not manifest.calibrated or (calibrated and calibrated.graph_sha256 != spec.sha256):
+    if calibrated is None or calibrated.graph_sha256 != spec.sha256:
         raise BuildError(
             f"{bundle} has no calibration of its {graph} graph", received="another graph's" if calibrated else "none",
             expected="ranges measured on real pairs", fix=f"siamtrt calibrate {bundle} --calib SOURCE",
         )  # fmt: skip
-    return verified_file(bundle, calibrated.file, calibrated.sha256) if calibrated and precision == "int8" else path
+    return verified_file(bundle, calibrated.file, calibrated.sha256) if precision == "int8" else path
 
 
 def _typed_onnx(source: Path, precision: str, calibrated: CalibratedGraph | None) -> bytes:

@@ -34,15 +34,8 @@ class OrtSession(CheckedSession):
     ) -> None:
         name = name or (model.stem if isinstance(model, Path) else "unnamed")
         super().__init__(name, "onnxruntime", spec)
-        options = ort.SessionOptions()
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        options.log_severity_level = 3
-        # Between frames the cores belong to whoever decodes the next one: threads must not spin on them.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if threads is None:
-            small = (len(model) if isinstance(model, bytes) else model.stat().st_size) < SMALL_BYTES
-            threads = min(SMALL_THREADS, os.cpu_count() or 1) if small else 0  # 0: one a core
-        options.intra_op_num_threads = threads
+        size_bytes = len(model) if isinstance(model, bytes) else model.stat().st_size
+        options = session_options(size_bytes, threads)
         self._names = [output.name for output in spec.outputs]
         self._session: ort.InferenceSession | None = None
         given, where = (str(model), str(model)) if isinstance(model, Path) else (model, name)
@@ -69,6 +62,19 @@ class OrtSession(CheckedSession):
     def close(self) -> None:
         super().close()
         self._session = None
+
+
+def session_options(size_bytes: int, threads: int | None = None) -> ort.SessionOptions:
+    """What every graph here runs with; see `OrtSession`. `size_bytes` is that of the model."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = 3
+    # Between frames the cores belong to whoever decodes the next one: threads must not spin on them.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads is None:
+        threads = min(SMALL_THREADS, os.cpu_count() or 1) if size_bytes < SMALL_BYTES else 0  # 0: one a core
+    options.intra_op_num_threads = threads
+    return options
 
 
 def ort_session(bundle: Path, manifest: Manifest, graph: str, threads: int | None = None) -> OrtSession:

@@ -187,7 +187,7 @@ def load_manifest(bundle: Path | str) -> Manifest:
 
 
 def _parse(raw: dict[str, Any], path: Path, again: str) -> Manifest:
-    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float})
     try:
         return dacite.from_dict(Manifest, raw, config)
     except (dacite.DaciteError, ValueError, TypeError) as error:
@@ -196,7 +196,7 @@ def _parse(raw: dict[str, Any], path: Path, again: str) -> Manifest:
         ) from error
 
 
-def _number(value: object) -> object:
+def as_float(value: object) -> object:
     """JSON writes 255.0 as 255 in other languages; take whole numbers for floats, but not booleans."""
     if isinstance(value, bool):
         raise ValueError(f"{value} where a number belongs")

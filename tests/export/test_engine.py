@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from folders import snapshot
@@ -75,8 +76,8 @@ def test_unknown_target_lists_the_known_ones(toy_bundle: Path) -> None:
 def test_unknown_operator_is_refused_in_the_parsers_words(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = engine_module._typed_onnx
 
-    def with_unknown_operator(source: Path, precision: str) -> bytes:
-        return typed(source, precision).replace(b"HardSigmoid", b"NoSuchOp___")
+    def with_unknown_operator(*arguments: Any) -> bytes:
+        return typed(*arguments).replace(b"HardSigmoid", b"NoSuchOp___")
 
     monkeypatch.setattr(engine_module, "_typed_onnx", with_unknown_operator)
     with pytest.raises(BuildError, match=r"ONNX parser refused the fp32 search graph.*NoSuchOp___"):
