@@ -19,26 +19,42 @@ from siamtrt.benchmarks.result_files import OpenFiles, ResultFiles
 from siamtrt.benchmarks.vot_files import bad_result, require_all
 from siamtrt.errors import ResultsError
 from siamtrt.files import write_whole
-from siamtrt.runtime.sequences import find_sequences
+from siamtrt.runtime.sequences import Sequence, find_sequences
 
 LAYOUT = "<tracker>/<sequence>.txt"
 
 
-def boxes_of_folder(root: Path) -> dict[str, np.ndarray]:
-    """(F, 4) xywh pixels of each annotated sequence below a folder; NaN where the target is absent.
+def sequences_of_folder(root: Path, layout: str | None = None) -> list[Sequence]:
+    """The annotated sequences below a folder, or those of one layout.
 
     Raises:
         SourceError: as `find_sequences`.
-        ResultsError: two sequences of one name, or one whose target is never there.
+        ResultsError: none of the layout, two sequences of one name, or one whose target is never there.
     """
-    found = find_sequences(root)
-    boxes = {sequence.name: sequence.truth_xywh for sequence in found}
-    if len(boxes) < len(found):
-        names = [sequence.name for sequence in found]
-        raise _ambiguous(sorted({name for name in names if names.count(name) > 1}), root)
-    for name, rows in boxes.items():
-        _require_present(name, rows, root)
-    return boxes
+    found = of_layout(find_sequences(root), layout, root)
+    for sequence in found:
+        _require_present(sequence.name, sequence.truth_xywh, root)
+    return found
+
+
+def of_layout(found: list[Sequence], layout: str | None, root: Path) -> list[Sequence]:
+    """The sequences of a layout, or all; their result files have names that no other's could be taken for.
+
+    Raises:
+        ResultsError: none of the layout, or two sequences of one name.
+    """
+    layouts = sorted({sequence.layout or "video" for sequence in found})
+    chosen = [sequence for sequence in found if layout in (None, sequence.layout or "video")]
+    if not chosen:
+        raise ResultsError(
+            "no sequence of that layout", received=f"--layout {layout} for {root}", expected=", ".join(layouts),
+            fix="choose one of these, or leave it out",
+        )
+    keys = [_key(sequence.name) for sequence in chosen]
+    if twice := sorted({sequence.name for sequence, key in zip(chosen, keys, strict=True) if keys.count(key) > 1}):
+        fix = f"choose one of them: --layout {' or '.join(layouts)}" if len(layouts) > 1 else None
+        raise _ambiguous(twice, root, fix)
+    return chosen
 
 
 def boxes_of_description(content: Any, source: Path) -> dict[str, np.ndarray]:
@@ -106,10 +122,10 @@ def _key(name: str) -> str:
     return re.sub(r"[-. ]", "_", name).casefold()
 
 
-def _ambiguous(names: list[str], root: Path) -> ResultsError:
+def _ambiguous(names: list[str], root: Path, fix: str | None = None) -> ResultsError:
     return ResultsError(
         "a sequence twice", received=f"{', '.join(names)} in {root}", expected="every sequence and tracker once",
-        fix="name a folder that holds only one of them",
+        fix=fix or "name a folder that holds only one of them",
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from siamtrt.benchmarks.metrics import precision, success_auc
-from siamtrt.benchmarks.otb_files import boxes_of_description, boxes_of_folder, find_boxes, read_boxes
+from siamtrt.benchmarks.one_pass import Truth, columns_of, one_pass_scores, truths_of
+from siamtrt.benchmarks.otb_files import boxes_of_description, find_boxes, read_boxes, sequences_of_folder
 from siamtrt.benchmarks.result_files import OpenFiles, ResultFiles, find_files, read_json
 from siamtrt.benchmarks.vot import INTERVALS, Run, VotScores, run_of, score_runs
 from siamtrt.benchmarks.vot_files import (
@@ -27,7 +27,6 @@ from siamtrt.files import write_whole
 
 YEAR = re.compile(r"vot[-_ ]?(\d{4})(?!\d)", re.I)
 VOT_SCORES = ("EAO", "accuracy", "robustness", "lost number")
-OTB_SCORES = ("success AUC", "precision at 20 px")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class TrackerScores:
     Attributes:
         sequences: the same by sequence, where scores by sequence mean something.
         curve: expected overlap over sequences of 1, 2, ... frames; VOT only.
+        update_ms: median time of an update by sequence; where the tracker was run here.
     """
 
     name: str
     scores: tuple[float, ...]
     sequences: dict[str, tuple[float, ...]] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
+    update_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,16 @@ class Evaluation:
 
 
 def score_results(
-    results: Path, dataset: Path, interval: tuple[int, int] | None = None, progress: bool = False
-) -> Evaluation:
+    results: Path, dataset: Path, interval: tuple[int, int] | None = None, progress: bool = False,
+    layout: str | None = None,
+) -> Evaluation:  # fmt: skip
     """Score every tracker of a folder or .zip of result files.
 
     Args:
         results: of VOT's supervised layout for a VOT description, of OTB's otherwise.
         dataset: a VOT or OTB description in pysot's form (.json, gzipped or not), or a folder of annotated sequences.
         interval: of the expected average overlap; by default that of the year in the description's name.
+        layout: of a folder that holds several, which to score; see `Sequence.layout`.
 
     Raises:
         ResultsError: files that are missing, unreadable or do not fit each other; a VOT year that is not known.
@@ -80,10 +83,11 @@ def score_results(
     """
     files = find_files(results)
     if dataset.is_dir():
-        return _score_boxes(files, dataset, boxes_of_folder(dataset), progress)
+        return _score_boxes(files, dataset, truths_of(sequences_of_folder(dataset, layout)), progress)
     content = read_json(dataset)
     if not is_vot_description(content):
-        return _score_boxes(files, dataset, boxes_of_description(content, dataset), progress)
+        boxes = boxes_of_description(content, dataset)
+        return _score_boxes(files, dataset, {name: Truth(rows) for name, rows in boxes.items()}, progress)
     chosen = interval or interval_of(dataset)
     return _score_vot(files, dataset, sequences_of(content, dataset), chosen, progress)
 
@@ -123,7 +127,7 @@ def _score_vot(
                 runs[sequence.name] = [_run(opened, path, sequence) for path in paths[sequence.name]]
                 bar.update()
             scored.append(_vot_row(tracker, score_runs(runs, interval)))
-    return _evaluation(files, dataset, VOT_SCORES, frames, interval, scored)
+    return _evaluation(files.root, dataset, VOT_SCORES, frames, interval, scored)
 
 
 def _run(opened: OpenFiles, path: str, sequence: VotSequence) -> Run:
@@ -135,19 +139,25 @@ def _vot_row(tracker: str, scores: VotScores) -> TrackerScores:
     return TrackerScores(tracker, shown, curve=scores.curve.tolist())
 
 
-def _score_boxes(files: ResultFiles, dataset: Path, truth: dict[str, np.ndarray], progress: bool) -> Evaluation:
-    found = find_boxes(files, list(truth))
+def _score_boxes(files: ResultFiles, dataset: Path, truths: dict[str, Truth], progress: bool) -> Evaluation:
+    found = find_boxes(files, list(truths))
     scored = []
-    with files.open() as opened, _bar(len(found) * len(truth), progress) as bar:
+    with files.open() as opened, _bar(len(found) * len(truths), progress) as bar:
         for tracker, paths in found.items():
-            rows: dict[str, tuple[float, ...]] = {}
-            for name, boxes in truth.items():
-                tracked = read_boxes(opened, paths[name], len(boxes))
-                rows[name] = (success_auc(tracked, boxes), precision(tracked, boxes))
+            tracked = {}
+            for name, truth in truths.items():
+                tracked[name] = read_boxes(opened, paths[name], len(truth.boxes_xywh))
                 bar.update()
-            means = np.nanmean(list(rows.values()), axis=0).tolist()
-            scored.append(TrackerScores(tracker, tuple(means), rows))
-    return _evaluation(files, dataset, OTB_SCORES, [len(boxes) for boxes in truth.values()], None, scored)
+            scored.append(TrackerScores(tracker, *one_pass_scores(tracked, truths)))
+    return one_pass_evaluation(files.root, dataset, truths, scored)
+
+
+def one_pass_evaluation(
+    results: Path, dataset: Path, truths: dict[str, Truth], scored: list[TrackerScores]
+) -> Evaluation:
+    """Trackers that saw every frame once, best first."""
+    frames = [len(truth.boxes_xywh) for truth in truths.values()]
+    return _evaluation(results, dataset, columns_of(truths), frames, None, scored)
 
 
 def _bar(total: int, progress: bool) -> tqdm[Any]:
@@ -155,11 +165,11 @@ def _bar(total: int, progress: bool) -> tqdm[Any]:
 
 
 def _evaluation(
-    files: ResultFiles, dataset: Path, columns: tuple[str, ...], frames: list[int],
+    results: Path, dataset: Path, columns: tuple[str, ...], frames: list[int],
     interval: tuple[int, int] | None, scored: list[TrackerScores],
 ) -> Evaluation:  # fmt: skip
     ranked = sorted(scored, key=lambda row: (-row.scores[0], row.name))
-    return Evaluation(str(files.root), str(dataset), columns, len(frames), sum(frames), interval, tuple(ranked))
+    return Evaluation(str(results), str(dataset), columns, len(frames), sum(frames), interval, tuple(ranked))
 
 
 def as_table(evaluation: Evaluation) -> str:
@@ -224,6 +234,7 @@ def _plain(evaluation: Evaluation) -> dict[str, Any]:
             "name": row.name, **named(row.scores),
             **({"sequences": {name: named(scores) for name, scores in row.sequences.items()}} if row.sequences else {}),
             **({"curve": row.curve} if row.curve else {}),
+            **({"update_ms": row.update_ms} if row.update_ms else {}),
         }
         for row in evaluation.trackers
     ]  # fmt: skip

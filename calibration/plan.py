@@ -14,6 +14,8 @@ from siamtrt.calibration.qdq import quantised
 from siamtrt.calibration.record import LayerDamage, PlanPoint
 from siamtrt.runtime.search import ORDINARY
 
+SWITCH = 0.01
+TEMPLATE_FRAMES = 100
 Thresholds = Mapping[str, Mapping[str, float]]  # by graph and tensor
 Names = tuple[str, str]  # graph, layer
 
@@ -57,26 +59,38 @@ def layers_of(models: Models) -> dict[str, tuple[Layer, ...]]:
 
 
 def rank_layers(evaluator: Evaluator, quantiser: Quantiser, progress: bool = False) -> tuple[LayerDamage, ...]:
-    """The damage of each convolution in INT8 alone, worst box first, then worst response map."""
+    """The damage of each convolution in INT8 alone, in the order in which FP16 is worth most.
+
+    That is IoU lost for what FP16 costs a frame: the convolution's multiplications and `SWITCH` of all the search
+    graph's, for the change of types around it. A template convolution, which runs once a target, costs a
+    `TEMPLATE_FRAMES`-th of both.
+    """
     everything = [(graph, layer) for graph in GRAPHS for layer in quantiser.layers[graph]]
     rows = [
         LayerDamage(graph, layer.name, layer.macs, evaluator.damage(quantiser.only(graph, layer)))
         for graph, layer in tqdm(everything, "damage", unit="layer", disable=None if progress else True)
     ]
-    return tuple(sorted(rows, key=lambda row: (-row.damage.drop, row.damage.correlation, row.graph, row.layer)))
+    total = sum(layer.macs for layer in quantiser.layers[ORDINARY])
+    return tuple(sorted(rows, key=lambda row: (-_worth(row, total), row.damage.correlation, row.graph, row.layer)))
+
+
+def _worth(row: LayerDamage, search_macs: int) -> float:
+    """IoU that FP16 saves for a share of the search graph's multiplications."""
+    cost = row.macs / max(1, search_macs) + SWITCH
+    return row.damage.drop / (cost if row.graph == ORDINARY else cost / TEMPLATE_FRAMES)
 
 
 def choose_plan(
     evaluator: Evaluator, quantiser: Quantiser, ranked: tuple[LayerDamage, ...], max_iou_drop: float
 ) -> tuple[PlanPoint, ...]:
-    """Plans that keep 0, 1, 2, 4, ... of the worst layers, and those in between that find the smallest good one.
+    """Plans that keep the first 0, 1, 2, 4, ... of the layers, and those in between that find the smallest good one.
 
     That more layers in FP16 do less damage is assumed between the plans tried, not beyond: the chosen one was measured.
 
     Args:
         evaluator: steps to judge by.
         quantiser: the graphs.
-        ranked: every layer, worst first.
+        ranked: every layer, as `rank_layers` orders them.
         max_iou_drop: most that the mean IoU with FP32's boxes may be below 1.
 
     Returns:
@@ -107,6 +121,6 @@ def choose_plan(
 def kept_layers(
     ranked: tuple[LayerDamage, ...], points: tuple[PlanPoint, ...], max_iou_drop: float
 ) -> dict[str, tuple[str, ...]]:
-    """The layers in FP16 of the smallest plan within the budget, worst first, by graph."""
+    """The layers in FP16 of the smallest plan within the budget, in their order, by graph."""
     count = min(point.kept for point in points if point.damage.drop <= max_iou_drop)
     return {graph: tuple(row.layer for row in ranked[:count] if row.graph == graph) for graph in GRAPHS}

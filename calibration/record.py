@@ -83,7 +83,7 @@ class Calibration:
         settings: see there.
         pairs: how many were used.
         ranges: of every quantised tensor by graph.
-        layers: damage of each convolution alone, worst first.
+        layers: damage of each convolution alone, first what FP16 is worth most for.
         points: plans that were tried, by the number of convolutions kept in FP16.
         kept: names of the convolutions that the plan keeps in FP16, by graph.
         fp32: names of the nodes that FP16 graphs keep in FP32, by graph.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from siamtrt.calibration.evaluation import GRAPHS
 from siamtrt.calibration.ranges import ZERO_TENSOR_THRESHOLD
-from siamtrt.calibration.record import Calibration, PlanPoint
+from siamtrt.calibration.record import Calibration, LayerDamage, PlanPoint
 from siamtrt.errors import MissingPackageError
 from siamtrt.files import staged_file
 
@@ -43,7 +43,7 @@ def as_markdown(calibration: Calibration) -> str:
                     row.graph, row.layer, f"{row.macs / 1e6:.2f}", f"{row.damage.iou:.4f}",
                     f"{row.damage.correlation:.4f}", "FP16" if row.layer in calibration.kept[row.graph] else "INT8", "",
                 )
-                for row in calibration.layers[:WORST]
+                for row in _worst(calibration)
             ],
         ),
         _table(("range by", "template", "search"), [(*row, "") for row in _estimators(calibration)]),
@@ -67,6 +67,11 @@ def notes(calibration: Calibration) -> list[str]:
         if names:
             rows.append(f"zero on every pair, range {ZERO_TENSOR_THRESHOLD:g} taken, in {graph}: {', '.join(names)}")
     return rows
+
+
+def _worst(calibration: Calibration) -> list[LayerDamage]:
+    """The layers that do most damage, worst first."""
+    return sorted(calibration.layers, key=lambda row: row.damage.iou)[:WORST]
 
 
 def _point(point: PlanPoint) -> tuple[str, ...]:
@@ -137,7 +142,7 @@ def _draw_plans(axes: Axes, calibration: Calibration) -> None:
 
 
 def _draw_layers(axes: Axes, calibration: Calibration) -> None:
-    rows = calibration.layers[:WORST][::-1]
+    rows = _worst(calibration)[::-1]
     colours = [KEPT if row.layer in calibration.kept[row.graph] else QUANTISED for row in rows]
     axes.barh(range(len(rows)), [row.damage.drop for row in rows], color=colours)
     axes.set_yticks(range(len(rows)), [f"{row.graph} {row.layer}" for row in rows], fontsize=6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,10 +99,23 @@ def _open_video(path: Path) -> FrameSource:
 
 
 def _open_folder(path: Path) -> FrameSource:
-    images = sorted((p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    return open_images(str(path), list_images(path))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder, frame 10 after frame 9."""
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+
+
+def open_images(name: str, images: Sequence[Path]) -> FrameSource:
+    """Open images in their order; `name` is for messages.
+
+    Raises:
+        SourceError: fewer than `MINIMUM_FRAMES`.
+    """
     if len(images) < MINIMUM_FRAMES:
-        raise too_short(str(path), len(images))
-    return FrameSource(str(path), _read_images(images), len(images))
+        raise too_short(name, len(images))
+    return FrameSource(name, _read_images(images), len(images))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -127,7 +140,7 @@ def _read(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         capture.release()
 
 
-def _read_images(images: list[Path]) -> Iterator[np.ndarray]:
+def _read_images(images: Sequence[Path]) -> Iterator[np.ndarray]:
     for path in images:
         frame = _read_image(path)
         if frame is None:

@@ -17,6 +17,7 @@ from siamtrt.backends import BACKENDS, Backend
 from siamtrt.cli_compare import compare
 from siamtrt.cli_eval import evaluate
 from siamtrt.cli_precision import calibrate, calibrate_and_report
+from siamtrt.cli_predict import predict
 from siamtrt.errors import MissingPackageError, SiamtrtError
 from siamtrt.precision import DEFAULT_IOU_DROP
 
@@ -266,6 +267,7 @@ def doctor() -> None:
 main.add_command(calibrate)
 main.add_command(compare)
 main.add_command(evaluate)
+main.add_command(predict)
 
 if __name__ == "__main__":
     main()

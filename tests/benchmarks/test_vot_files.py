@@ -216,7 +216,8 @@ def test_a_report_of_boxes_has_a_table_by_sequence(tmp_path):
     results = write_boxes(tmp_path / "results")
     (results / "steady" / "car.txt").write_text("10,10,9,9\n10,10,9,9\n0,0,1,1\n10,30.5,9,9\n")
     printed = evaluate("--results", results, "--dataset", tmp_path / "boxes.json", "-o", tmp_path / "scores")
-    assert rows(printed) == [["steady", f"{(20 / 21 + 2 / 3 * 20 / 21) / 2:.3f}", f"{(1 + 2 / 3) / 2:.3f}"]]
+    near = f"{(1 + 2 / 3) / 2:.3f}"  # of precision, normalised or not: boxes are hit or far away
+    assert rows(printed) == [["steady", f"{(20 / 21 + 2 / 3 * 20 / 21) / 2:.3f}", near, near]]
     markdown = (tmp_path / "scores.md").read_text()
     assert "2 sequences, 10 frames" in markdown
     assert f"| car | {2 / 3 * 20 / 21:.3f} |" in markdown

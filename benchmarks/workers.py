@@ -1,0 +1,204 @@
+"""Sequences tracked by processes of their own, one thread each, which end when their parent does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from siamtrt import errors
+from siamtrt.backends import Backend
+from siamtrt.benchmarks.run_files import save_track
+from siamtrt.errors import SiamtrtError
+from siamtrt.runtime.sequence import Sequence as Video
+from siamtrt.runtime.track import tracked_frames
+from siamtrt.runtime.tracker import Tracker
+
+THREADS = 1  # of a tracker, at any number of workers: sums in another order would give other boxes
+END_S = 5.0  # after which a worker that was told to stop is killed
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sequence for one tracker, and where its files go."""
+
+    bundle: Path
+    backend: Backend
+    sequence: Video
+    results: Path
+    tracker: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception in a form that survives being sent: `parts` are a `SiamtrtError`'s, else the text is a traceback."""
+
+    kind: str
+    text: str
+    parts: tuple[str, str, str, str] | None = None
+
+
+class TrackerCache:
+    """Keeps the last bundle's tracker open for the next task."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Path, Backend] | None = None
+        self._tracker: Tracker | None = None
+
+    def get(self, bundle: Path, backend: Backend) -> Tracker:
+        """The tracker of a bundle.
+
+        Raises:
+            SiamtrtError: it cannot be opened.
+        """
+        if self._key != (bundle, backend) or self._tracker is None:
+            self.close()
+            self._tracker = Tracker.load(bundle, backend, threads=THREADS)
+            self._key = bundle, backend
+        return self._tracker
+
+    def close(self) -> None:
+        """Free it."""
+        if self._tracker is not None:
+            self._tracker.close()
+        self._tracker = None
+
+
+def run_tasks(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
+    """Do every task and yield it when its files are there, in the order in which they are done.
+
+    With one worker this process does it. The files are the same at any number.
+
+    Raises:
+        SiamtrtError: what stopped a sequence, with its name; what the others are doing is dropped.
+        RuntimeError: an error that is none of the user's, with its traceback.
+    """
+    if min(workers, len(tasks)) <= 1:
+        cache = TrackerCache()
+        try:
+            for task in tasks:
+                if failure := _attempt(task, cache):
+                    raise _rebuilt(failure, task)
+                yield task
+        finally:
+            cache.close()
+        return
+    with _pool(min(workers, len(tasks))) as connections:
+        yield from _dispatched(deque(tasks), connections)
+
+
+def _attempt(task: Task, cache: TrackerCache, parent: int | None = None) -> Failure | None:
+    """Do a task; an orphan stops in the middle of it, and leaves its sequence to the next evaluation."""
+    try:
+        tracker, truth = cache.get(task.bundle, task.backend), task.sequence.truth_xywh
+        boxes, times = [], []
+        for frame in tracked_frames(tracker, task.sequence.open(), lambda _: truth[0].tolist()):
+            boxes.append(frame.box_xywh)
+            if frame.result:
+                times.append(frame.result.times.total_ms)
+            if parent is not None and os.getppid() != parent:
+                raise SystemExit
+        save_track(task.results, task.tracker, task.sequence.name, np.array(boxes), np.array(times))
+    except SiamtrtError as error:
+        parts = error.what, str(error.received), str(error.expected), error.fix
+        return Failure(type(error).__name__, str(error), parts)
+    except Exception:
+        return Failure("", traceback.format_exc())
+    return None
+
+
+def _rebuilt(failure: Failure, task: Task) -> Exception:
+    where = f"{task.tracker} on {task.sequence.name}"
+    if failure.parts is None:
+        return RuntimeError(f"{where}: {failure.text}")
+    what, received, expected, fix = failure.parts
+    kind = getattr(errors, failure.kind, SiamtrtError)
+    return cast(Exception, kind(f"{where}: {what}", received=received, expected=expected, fix=fix))
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[list[Connection]]:
+    """Processes, each at the other end of a connection; all are gone afterwards."""
+    context = multiprocessing.get_context("spawn")  # ONNX Runtime's and OpenCV's threads do not survive a fork
+    processes, connections = [], []
+    with ExitStack() as stack:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
+            process.start()
+            theirs.close()
+            stack.callback(_end, process)
+            processes.append(process)
+            connections.append(stack.enter_context(cast(Any, ours)))
+        try:
+            yield cast("list[Connection]", connections)
+        except BaseException:
+            for process in processes:
+                process.terminate()
+            raise
+
+
+def _end(process: Any) -> None:
+    """Wait for a process, whose connection is closed by now."""
+    process.join(END_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _dispatched(waiting: deque[Task], connections: list[Connection]) -> Iterator[Task]:
+    busy: dict[Connection, Task] = {}
+    idle = list(connections)
+    while waiting or busy:
+        while waiting and idle:
+            connection = idle.pop()
+            busy[connection] = waiting.popleft()
+            connection.send(busy[connection])
+        for ready in cast("list[Connection]", wait(list(busy))):
+            task = busy.pop(ready)
+            try:
+                failure = ready.recv()
+            except (EOFError, OSError):
+                raise _died(task) from None
+            if failure:
+                raise _rebuilt(failure, task)
+            idle.append(ready)
+            yield task
+
+
+def _died(task: Task) -> SiamtrtError:
+    return SiamtrtError(
+        f"{task.tracker} on {task.sequence.name}: its worker died", received="no answer", expected="its boxes",
+        fix="check free memory, or use fewer --workers; what is done is kept",
+    )
+
+
+def _work(connection: Connection, parent: int) -> None:
+    """Do tasks until the connection closes.
+
+    Ctrl-C reaches the whole group of processes; only the parent, which then ends this one, heeds it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    import cv2
+
+    cv2.setNumThreads(THREADS)
+    cache = TrackerCache()
+    with suppress(EOFError, OSError):
+        while True:
+            connection.send(_attempt(connection.recv(), cache, parent))
+
+
+def _leave(number: int, frame: object) -> None:
+    """End by an exception, so that no file is left half-written."""
+    raise SystemExit
