@@ -159,8 +159,8 @@ class CupyDevice:
         return self._cupy.asarray(array)
 
     def synchronize(self) -> None:
-        """See `Device.synchronize`."""
-        self.stream.synchronize()
+        """See `Device.synchronize`; other libraries' streams too, whose work is timed beside ours."""
+        self._cupy.cuda.Device().synchronize()
 
 
 def _size(shape: Sequence[int], dtype: Any) -> int:
