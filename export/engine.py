@@ -37,7 +37,7 @@ def build_engines(
     targets: Sequence[str] | None = None,
     flavour: str | None = None,
     progress: bool = False,
-    xcorr: str = "auto",
+    xcorr: str = "native",
     timer: Timer | None = None,
 ) -> list[EngineRecord]:
     """Build an engine of each graph for each target and record them in the manifest.

@@ -122,7 +122,7 @@ def export(checkpoint: Path, bundle: Path, model: str | None, batch: int) -> Non
 @click.option("--target", help="GPU architectures, e.g. sm86,sm89; default: this GPU, or common ones without a GPU.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt_rtx"]), help="Which TensorRT; default: installed.")
 @click.option(
-    "--xcorr", type=click.Choice(["native", "plugin", "auto"]), default="auto", show_default=True,
+    "--xcorr", type=click.Choice(["native", "plugin", "auto"]), default="native", show_default=True,
     help="The correlation: TensorRT's own layers, siamtrt's kernel as a plugin, or the faster of both.",
 )
 def build(
