@@ -10,14 +10,11 @@ import dataclasses
 from pathlib import Path
 
 import click
-from onnx import ModelProto
 from tqdm import tqdm
 
 from siamtrt.calibration.calibrate import load_models
-from siamtrt.calibration.evaluation import GRAPHS, Models
-from siamtrt.calibration.record import Calibration, load_calibration
-from siamtrt.calibration.store import planned_graphs
-from siamtrt.export.precision import fp16_from_fp32
+from siamtrt.calibration.record import load_calibration
+from siamtrt.calibration.variants import variant_models
 from siamtrt.export.trt import DEFAULT_TARGETS, engine_from_onnx, load_flavour
 from siamtrt.files import write_whole
 from siamtrt.manifest import load_manifest
@@ -34,17 +31,6 @@ class Row:
     sizes: dict[str, int]
 
 
-def typed_graphs(models: Models, calibration: Calibration) -> dict[str, dict[str, ModelProto]]:
-    """The graphs of a bundle in each precision as `siamtrt build` would have them built."""
-    everything = dataclasses.replace(calibration, kept=dict.fromkeys(GRAPHS, ()))
-    forms = {"fp16": models, "int8": planned_graphs(models, everything), "mixed": planned_graphs(models, calibration)}
-    halves = {
-        name: {graph: fp16_from_fp32(form[graph], calibration.fp32[graph]) for graph in GRAPHS}
-        for name, form in forms.items()
-    }
-    return {"fp32": dict(models), **halves}
-
-
 def build_rows(bundle: Path, targets: tuple[str, ...]) -> list[Row]:
     """Build both graphs of a calibrated bundle in every precision for every target; nothing is kept.
 
@@ -54,7 +40,8 @@ def build_rows(bundle: Path, targets: tuple[str, ...]) -> list[Row]:
     """
     manifest, package = load_manifest(bundle), load_flavour("tensorrt_rtx")
     models = load_models(bundle, manifest)
-    typed = typed_graphs(models, load_calibration(bundle, manifest))
+    calibration = load_calibration(bundle, manifest)
+    typed = {name: variant_models(name, models, calibration, manifest, half=True) for name in PRECISIONS}
     rows = []
     for target in tqdm(targets, manifest.model, unit="target"):
         sizes = {

@@ -24,7 +24,7 @@ from siamtrt.calibration.layers import Layer, quantised_tensors
 from siamtrt.calibration.pairs import Pair, Pairs, sample_pairs
 from siamtrt.calibration.plan import Quantiser, choose_plan, kept_layers, layers_of, rank_layers
 from siamtrt.calibration.ranges import thresholds
-from siamtrt.calibration.record import Calibration, Range, Settings
+from siamtrt.calibration.record import Calibration, Range, Settings, thresholds_of
 from siamtrt.calibration.store import store, stored
 from siamtrt.errors import CalibrationError
 from siamtrt.export.macs import graph_macs
@@ -140,8 +140,7 @@ def _calibrated(manifest: Manifest, models: Models, pairs: Pairs, settings: Sett
     histograms = collect(manifest, models, watched, options.threads)
     layers = layers_of(models)
     ranges = _ranges(manifest, models, layers, histograms, pairs, options)
-    chosen = {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in ranges.items()}
-    quantiser = Quantiser(models, layers, chosen)
+    quantiser = Quantiser(models, layers, thresholds_of(ranges))
     with Evaluator(manifest, models, _spread(pairs, _layerwise_pairs(models, layers)), options.threads) as evaluator:
         ranked = rank_layers(evaluator, quantiser, options.progress)
     with Evaluator(manifest, models, _spread(pairs, PLAN_PAIRS), options.threads) as evaluator:

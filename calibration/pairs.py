@@ -129,9 +129,7 @@ class PairCutter:
 
     def search(self, frame: np.ndarray, state: TargetState, fill: Fill) -> np.ndarray:
         """(V, 3, S, S) float32, V views; valid until the next call."""
-        for index, view in enumerate(self._decoder.views(state)):
-            self._buffer.cut(frame, state.center_xy, view.side, fill, index, view.angle_rad)
-        return self._buffer.tensor
+        return self._buffer.cut_views(frame, state.center_xy, self._decoder.views(state), fill)
 
 
 def _require_crops_alone(manifest: Manifest) -> None:

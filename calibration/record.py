@@ -37,6 +37,11 @@ class Range:
     errors: dict[str, float] = field(default_factory=dict)
 
 
+def thresholds_of(ranges: Mapping[str, Mapping[str, Range]]) -> dict[str, dict[str, float]]:
+    """T of every tensor, by graph."""
+    return {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in ranges.items()}
+
+
 @dataclass(frozen=True)
 class LayerDamage:
     """What INT8 in one convolution alone does to the tracker."""

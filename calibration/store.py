@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from siamtrt.calibration.evaluation import GRAPHS, Models
 from siamtrt.calibration.plan import Quantiser, layers_of
-from siamtrt.calibration.record import CALIBRATION_NAME, Calibration, load_calibration
+from siamtrt.calibration.record import CALIBRATION_NAME, Calibration, load_calibration, thresholds_of
 from siamtrt.errors import BundleError, CalibrationError
 from siamtrt.manifest import (
     MANIFEST_NAME,
@@ -27,9 +27,8 @@ from siamtrt.manifest import (
 
 def planned_graphs(models: Models, calibration: Calibration) -> dict[str, ModelProto]:
     """The graphs in INT8 but for the layers that the plan keeps, FP32-typed with Q/DQ pairs."""
-    ranges = {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in calibration.ranges.items()}
     kept = {(graph, name) for graph, names in calibration.kept.items() for name in names}
-    return Quantiser(models, layers_of(models), ranges).without(kept)
+    return Quantiser(models, layers_of(models), thresholds_of(calibration.ranges)).without(kept)
 
 
 def store(calibration: Calibration, models: Models, bundle: Path) -> None:

@@ -13,7 +13,7 @@ from siamtrt.calibration.layers import Layer, coverage, find_layers
 from siamtrt.calibration.pairs import Pair, PairCutter
 from siamtrt.calibration.qdq import quantised
 from siamtrt.calibration.ranges import ZERO_TENSOR_THRESHOLD
-from siamtrt.calibration.record import Calibration
+from siamtrt.calibration.record import Calibration, thresholds_of
 from siamtrt.errors import CalibrationError
 from siamtrt.export.precision import fp16_from_fp32
 from siamtrt.manifest import Manifest
@@ -121,7 +121,7 @@ def _noise_pairs(manifest: Manifest, count: int, seed: int) -> Iterator[Pair]:
 
 def _thresholds(calibration: Calibration | None) -> Mapping[str, Mapping[str, float]]:
     assert calibration is not None  # int8_layers saw to it
-    return {graph: {name: row.threshold for name, row in rows.items()} for graph, rows in calibration.ranges.items()}
+    return thresholds_of(calibration.ranges)
 
 
 def _shaken(model: ModelProto) -> ModelProto:

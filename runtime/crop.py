@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import cv2
@@ -134,4 +135,12 @@ class CropBuffer:
             crop = subwindow(frame, center_xy, side, size, fill, self._pixels)
         cv2.split(crop, self._plane_list)
         np.copyto(self.tensor[index], self._planes)
+        return self.tensor
+
+    def cut_views(
+        self, frame: np.ndarray, center_xy: tuple[float, float], views: Sequence[tuple[int, float]], fill: Fill
+    ) -> np.ndarray:
+        """`cut` each (side, angle) around a centre, one after another; returns `tensor`."""
+        for index, (side, angle_rad) in enumerate(views):
+            self.cut(frame, center_xy, side, fill, index, angle_rad)
         return self.tensor

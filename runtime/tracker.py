@@ -14,7 +14,7 @@ import numpy as np
 from siamtrt.boxes import BoxXywh, check_box
 from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.manifest import Manifest
-from siamtrt.runtime.crop import CropBuffer, Fill, check_frame, mean_colour
+from siamtrt.runtime.crop import CropBuffer, check_frame, mean_colour
 from siamtrt.runtime.decode import Decoder, View
 from siamtrt.runtime.mask import Refiner
 from siamtrt.runtime.owner import SessionOwner
@@ -120,7 +120,7 @@ class Tracker(SessionOwner):
         require_same_size(frame, target.frame_size)
         decoder = self._decoders[state.search]
         views = decoder.views(state)
-        crops = self._cut(frame, state, views, target.fill)
+        crops = self._buffers[state.search].cut_views(frame, state.center_xy, views, target.fill)
         cropped = perf_counter()
         maps = self._search(state, target, crops, decoder)
         inferred = perf_counter()
@@ -150,12 +150,6 @@ class Tracker(SessionOwner):
         crop, *others = (tensor.name for tensor in session.inputs)
         known = {**target.kernels, **state.memory, **decoder.inputs(state, target.frame_size)}
         return session.run({crop: crops, **{name: known[name] for name in others}})
-
-    def _cut(self, frame: np.ndarray, state: TargetState, views: Sequence[View], fill: Fill) -> np.ndarray:
-        buffer = self._buffers[state.search]
-        for index, view in enumerate(views):
-            buffer.cut(frame, state.center_xy, view.side, fill, index, view.angle_rad)
-        return buffer.tensor
 
     def _initialised(self) -> tuple[Target, TargetState]:
         if self._target is None or self._state is None:
