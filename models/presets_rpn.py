@@ -15,6 +15,7 @@ from siamtrt.models.preset import Names, Preset
 from siamtrt.models.resnet import BasicBlock, Bottleneck, ResNet
 from siamtrt.models.siammask import SiamMask
 from siamtrt.models.siamrpn import DistractorAwareSiamRPN, SiamRPN
+from siamtrt.models.siamrpn_small import SmallSiamRPN
 from siamtrt.models.siamrpnpp import SiamRPNpp
 from siamtrt.tracking import (
     AdaptiveSearch,
@@ -200,6 +201,11 @@ RPN_PRESETS = (
     _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390), "trained weights load strictly"),
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385), "boxes of the reference on 15 sequences"),
     _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348), "boxes of the reference on 15 sequences"),
+    Preset(  # the default tracker: crops at three quarters of the paper's, its anchors likewise
+        "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 191),
+        AnchorDecoding(17, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
+        verified="trained here: see its model card",
+    ),
     Preset(
         "placeholder", SIAMRPNPP, _placeholder, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
         note="trained for minutes on rendered scenes, to show the pipeline; not a tracker to deploy",

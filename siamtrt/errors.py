@@ -65,3 +65,7 @@ class MissingPackageError(SiamtrtError):
 
 class ResultsError(SiamtrtError):
     """Result files, or the description of a dataset, that cannot be scored."""
+
+
+class TrainingError(SiamtrtError):
+    """A config, annotations or a checkpoint from which nothing can be trained."""

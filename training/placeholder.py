@@ -16,21 +16,21 @@ import click
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from siamtrt.boxes import iou
-from siamtrt.files import staged_file
 from siamtrt.models.presets import Preset, get_preset
 from siamtrt.models.siamrpnpp import SiamRPNpp
 from siamtrt.runtime.crop import context_side, mean_colour, subwindow
 from siamtrt.runtime.decode import anchor_grid
 from siamtrt.runtime.state import state_from_box
 from siamtrt.tracking import AnchorDecoding
+from siamtrt.training.batches import Batch, collated
+from siamtrt.training.checks import checked
+from siamtrt.training.losses import head_loss
 from siamtrt.training.scenes import TRAINING_PHOTOS, Scene, make_scene
-from siamtrt.training.targets import BACKGROUND, TARGET, assign_anchors, corner_boxes
+from siamtrt.training.targets import assign_anchors
+from siamtrt.training.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,6 @@ class Recipe:
     check_pairs: int = 96
 
 
-@dataclass(frozen=True)
-class Batch:
-    """N pairs: (N, 3, S, S) float32 crops 0..255, (N, P) int64 labels, (N, 4, P) offsets, (N, 4) cx, cy, w, h."""
-
-    template: Tensor
-    search: Tensor
-    labels: Tensor
-    offsets: Tensor
-    boxes: Tensor
-
-
 class PairSampler:
     """Pairs of crops from rendered scenes, cut as the tracker cuts them, with the target away from the centre.
 
@@ -93,12 +82,7 @@ class PairSampler:
 
     def batch(self, count: int) -> Batch:
         """Draw `count` pairs."""
-        pairs = [self._pair() for _ in range(count)]
-        templates, searches, labels, offsets, boxes = (np.stack(column) for column in zip(*pairs, strict=True))
-        return Batch(
-            _planes(templates), _planes(searches), torch.from_numpy(labels), torch.from_numpy(offsets),
-            torch.from_numpy(boxes),
-        )  # fmt: skip
+        return collated([self._pair() for _ in range(count)]).to(torch.device("cpu"))
 
     def _fresh_scene(self) -> Scene:
         size = self.recipe.sizes[self.rng.integers(len(self.recipe.sizes))]
@@ -136,67 +120,11 @@ class PairSampler:
         return crop, np.array([*shift, state.size_wh[0] * zoom, state.size_wh[1] * zoom])
 
 
-def _planes(crops: np.ndarray) -> Tensor:
-    """(N, S, S, 3) uint8 -> (N, 3, S, S) float32, channels last in memory: 1.7 times as fast on a CPU."""
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-
-
-def head_loss(cls: Tensor, loc: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    """Cross-entropy, targets and background in equal parts, plus smooth L1 on the targets' offsets.
-
-    Args:
-        cls: (N, 2A, S, S) raw background and target logits.
-        loc: (N, 4A, S, S) raw offsets.
-    """
-    log_probability = functional.log_softmax(cls.float().reshape(len(cls), 2, -1), dim=1)
-    is_target = batch.labels == TARGET
-    target = _mean(-log_probability[:, 1], is_target)
-    background = _mean(-log_probability[:, 0], batch.labels == BACKGROUND)
-    misses = functional.smooth_l1_loss(
-        loc.float().reshape(len(loc), 4, -1), batch.offsets, reduction="none", beta=recipe.smooth_l1
-    )
-    return (target + background) / 2 + recipe.loc_weight * _mean(misses.sum(dim=1), is_target)
-
-
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Mean of the (N, P) values where the mask holds; 0 where it never does."""
-    return (values * where).sum() / where.sum().clamp(min=1)
-
-
-@torch.no_grad()
-def check(net: SiamRPNpp, batch: Batch, anchors: np.ndarray, recipe: Recipe) -> tuple[float, float]:
-    """Loss on held-back pairs, and the mean IoU of their best-scored box where the template matches."""
-    net.eval()
-    cls, loc = net.search(batch.search, *net.template(batch.template))
-    net.train()
-    count = len(cls)
-    logits, offsets = cls.reshape(count, 2, -1), loc.reshape(count, 4, -1)
-    best = (logits[:, 1] - logits[:, 0]).argmax(dim=1)
-    chosen = offsets[torch.arange(count), :, best].double().numpy()
-    anchor = anchors[best.numpy()].astype(np.float64)
-    boxes = np.concatenate([chosen[:, :2] * anchor[:, 2:] + anchor[:, :2], np.exp(chosen[:, 2:]) * anchor[:, 2:]], 1)
-    overlap = iou(corner_boxes(boxes), corner_boxes(batch.boxes.numpy()))
-    matching = (batch.labels == TARGET).any(dim=1).numpy()
-    return head_loss(cls, loc, batch, recipe).item(), float(overlap[matching].mean())
-
-
 def learning_rate(progress: float, recipe: Recipe) -> float:
     """Linear warm-up, then a half cosine to zero; `progress` is the share of the time that has passed, 0..1."""
     if progress < recipe.warm_up:
         return recipe.rate * progress / recipe.warm_up
     return recipe.rate * (1 + math.cos(math.pi * (progress - recipe.warm_up) / (1 - recipe.warm_up))) / 2
-
-
-def save_weights(net: nn.Module, path: Path) -> None:
-    """Write a state dict, whole or not at all: matrices and kernels FP16, vectors (BatchNorm) as they are.
-
-    A channel's running variance is over pixels of 0..255 and may exceed FP16's 65504.
-    """
-    tensors = {
-        name: (tensor.half() if tensor.ndim > 1 else tensor).contiguous() for name, tensor in net.state_dict().items()
-    }
-    with staged_file(path) as staging:
-        save_file(tensors, staging)
 
 
 def train(net: SiamRPNpp, preset: Preset, path: Path, minutes: float, seed: int, recipe: Recipe) -> bool:
@@ -220,11 +148,13 @@ def train(net: SiamRPNpp, preset: Preset, path: Path, minutes: float, seed: int,
             bar.update(min(round(now), round(budget)) - bar.n)
             bar.set_postfix_str(f"{step * recipe.batch / now:.1f} pairs/s, loss {loss:.3f}", refresh=False)
             if step % recipe.check_every == 0 or now >= budget:
-                held_loss, overlap = check(net, held_back, sampler.anchors, recipe)
+                *parts, overlap = checked(net.eval(), held_back, sampler.anchors, recipe.loc_weight, recipe.smooth_l1)
+                net.train()
+                held_loss = sum(parts)
                 bar.write(f"step {step}: held-back loss {held_loss:.3f}, mean IoU of the best box {overlap:.3f}")
                 if held_loss < best:
                     best = held_loss
-                    save_weights(net, path)
+                    save_weights(net.state_dict(), path)
     return best < math.inf
 
 
@@ -232,7 +162,8 @@ def train_step(net: SiamRPNpp, optimiser: torch.optim.Optimizer, batch: Batch, r
     """One update; returns the loss. Convolutions run in bfloat16, twice as fast where the CPU has it."""
     with torch.autocast("cpu", torch.bfloat16):
         cls, loc = net.search(batch.search, *net.template(batch.template))
-    loss = head_loss(cls, loc, batch, recipe)
+    parts = head_loss(cls, loc, batch.labels, batch.offsets, recipe.loc_weight, recipe.smooth_l1)
+    loss = parts[0] + parts[1]
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), 10.0)

@@ -1,4 +1,4 @@
-"""The placeholder: its pairs, its loss, its training step, and the weights in the repository."""
+"""The placeholder: its pairs, its training step, and the weights in the repository."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from siamtrt.boxes import iou
 from siamtrt.export.bundle import export_bundle
 from siamtrt.models.presets import get_preset
 from siamtrt.runtime.tracker import Tracker
-from siamtrt.training.placeholder import Batch, PairSampler, Recipe, head_loss, train_step
+from siamtrt.training.batches import Batch
+from siamtrt.training.placeholder import PairSampler, Recipe, train_step
 from siamtrt.training.scenes import render_scene
-from siamtrt.training.targets import BACKGROUND, TARGET
+from siamtrt.training.targets import TARGET
 
 pytest.importorskip("skimage", reason="scenes are rendered from scikit-image's photos")
 WEIGHTS = Path(__file__).resolve().parents[2] / "siamtrt" / "weights" / "placeholder.safetensors"
@@ -35,31 +36,6 @@ def test_pairs_are_shifted_uniformly_and_sampled_within_the_papers_limits(batch)
     assert positives.max() <= 16
     assert ((batch.labels != -1).sum(dim=1) <= 64).all()
     assert 0 < (positives == 0).sum() < 12, "a share of pairs shows another object"
-
-
-def _answer(batch: Batch, target_logit: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outputs that give every target anchor this logit, every other one its negative, and the right offsets."""
-    logit = torch.where(batch.labels == TARGET, target_logit, -target_logit)
-    cls = torch.stack([torch.zeros_like(logit), logit], dim=1)
-    return cls.reshape(len(cls), 10, 21, 21), batch.offsets.reshape(len(cls), 20, 21, 21)
-
-
-def test_loss_by_hand(batch):
-    """Right answers cost nothing; undecided ones cost log 2; wrong ones about their logit."""
-    recipe = Recipe()
-    assert head_loss(*_answer(batch, 50.0), batch, recipe).item() == pytest.approx(0, abs=1e-6)
-    assert head_loss(*_answer(batch, 0.0), batch, recipe).item() == pytest.approx(np.log(2), abs=1e-6)
-    assert head_loss(*_answer(batch, -50.0), batch, recipe).item() == pytest.approx(50, abs=1e-3)
-
-
-def test_loss_ignores_anchors_that_were_not_sampled(batch):
-    cls, loc = _answer(batch, 3.0)
-    unused = ((batch.labels != TARGET) & (batch.labels != BACKGROUND)).reshape(len(cls), 5, 21, 21)
-    noisy = cls.clone().reshape(len(cls), 2, 5, 21, 21)
-    noisy[:, 1][unused] += 100
-    recipe = Recipe()
-    expected = head_loss(cls, loc, batch, recipe)
-    torch.testing.assert_close(head_loss(noisy.reshape(cls.shape), loc, batch, recipe), expected)
 
 
 def test_a_few_steps_on_one_batch_lower_its_loss(batch):
