@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Each worker takes up to 3 GB; tests of one tracker stay on one, which exports it once.
 WORKERS ?= 2
-EXTRAS := export,rtx,dev,demo
+EXTRAS := export,rtx,dev,demo,train,ray
 SOURCES := $(shell find siamtrt models export calibration kernels runtime training benchmarks -name '*.py' 2>/dev/null)
 # TensorRT's stubs, for mypy alone: beside the other packages they would let `import tensorrt` succeed and be empty.
 STUBS := $(VENV)/stubs

@@ -7,5 +7,8 @@ FOLDERS = ("models", "export", "calibration", "kernels", "runtime", "training", 
 setup(
     packages=["siamtrt", *(f"siamtrt.{folder}" for folder in FOLDERS)],
     package_dir={"siamtrt": "siamtrt", **{f"siamtrt.{folder}": folder for folder in FOLDERS}},
-    package_data={"siamtrt": ["py.typed", "weights/*"], "siamtrt.kernels": ["*.cu", "*.cuh", "*.h"]},
+    package_data={
+        "siamtrt": ["py.typed", "weights/*"], "siamtrt.kernels": ["*.cu", "*.cuh", "*.h"],
+        "siamtrt.benchmarks": ["*.html", "*.css"],
+    },
 )
