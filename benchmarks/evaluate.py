@@ -1,7 +1,8 @@
-"""One-pass evaluation of bundles over a dataset, by several processes, that a second run continues."""
+"""Evaluation of bundles over a dataset, by several processes, that a second run continues."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,23 @@ from tqdm import tqdm
 from siamtrt.backends import Backend
 from siamtrt.benchmarks.one_pass import one_pass_scores, truths_of
 from siamtrt.benchmarks.otb_files import of_layout
+from siamtrt.benchmarks.protocols import DEFAULT_FPS, ONE_PASS, REAL_TIME, Protocol, implied_protocol
+from siamtrt.benchmarks.ray_workers import run_on_ray
+from siamtrt.benchmarks.result_files import find_files
 from siamtrt.benchmarks.run_files import (
     TrackerRun,
     begin,
     has_begun,
-    is_done,
     locked,
     median_update_ms,
     read_tracks,
     tracker_run,
 )
-from siamtrt.benchmarks.score_results import Evaluation, TrackerScores, one_pass_evaluation
-from siamtrt.benchmarks.workers import THREADS, Task, run_tasks
+from siamtrt.benchmarks.score_results import Evaluation, TrackerScores, one_pass_evaluation, vot_evaluation
+from siamtrt.benchmarks.score_vot import chosen_interval
+from siamtrt.benchmarks.tasks import Task, sequence_is_done, times_of
+from siamtrt.benchmarks.vot_files import sequences_of_videos
+from siamtrt.benchmarks.workers import THREADS, run_tasks
 from siamtrt.errors import ResultsError
 from siamtrt.manifest import load_manifest
 from siamtrt.runtime.sequence import Sequence
@@ -37,23 +43,32 @@ class Options:
     Attributes:
         backend: "auto" takes TensorRT for all bundles that have an engine for this machine.
         workers: processes, one sequence each at a time.
+        ray: instead, address of a Ray cluster whose cores take a sequence each; see `run_on_ray`.
         layout: of a dataset that holds several, which to take; see `Sequence.layout`.
+        protocol: a name, see `Protocol`; None for what the dataset implies.
+        fps, latency_ms: see `Protocol`; only for "realtime".
+        interval: of the expected average overlap; by default that of the year in the dataset's name.
         progress: show a bar on stderr.
     """
 
     backend: Backend = "auto"
     workers: int = 1
+    ray: str | None = None
     layout: str | None = None
+    protocol: str | None = None
+    fps: float | None = None
+    latency_ms: float | None = None
+    interval: tuple[int, int] | None = None
     progress: bool = False
 
 
 def evaluate_bundles(
     bundles: Several[Path], dataset: Path, results: Path, options: Options | None = None
 ) -> Evaluation | None:
-    """Track every sequence with every bundle, write `<results>/<tracker>/<sequence>.txt`, and score what is there.
+    """Track every sequence with every bundle, write the files of `run_files` or `vot_runs`, and score what is there.
 
     Sequences whose file is there are not tracked again. Each file is whole or absent, and the same at any number of
-    workers and after any interruption.
+    workers and after any interruption; in real time, where the latency is given.
 
     Args:
         bundles: directories written by `siamtrt export`; a tracker is named like its directory.
@@ -66,30 +81,50 @@ def evaluate_bundles(
     Raises:
         BundleError: no bundle, or an edited one.
         SourceError: no sequences, or unreadable ones, by name.
-        ResultsError: two trackers or sequences of one name; results of another bundle, option, version or dataset.
+        ResultsError: two trackers or sequences of one name; results of another bundle, option, version or dataset; a
+            protocol or an interval that does not fit the dataset.
         SiamtrtError: what stopped a sequence, with its name.
     """
     options = options or Options()
     sequences = of_layout(open_sequences([dataset]), options.layout, dataset)
-    runs = [tracker_run(bundle, _resolved(bundle, options.backend), THREADS) for bundle in bundles]
+    protocol = _protocol(options, sequences)
+    runs = [tracker_run(bundle, _resolved(bundle, options.backend), THREADS, protocol) for bundle in bundles]
     _require_names(runs)
     frames = {sequence.name: _length(sequence) for sequence in sequences}
+    truths = [] if protocol.name == ONE_PASS else sequences_of_videos(sequences, protocol.name)
+    interval = chosen_interval(options.interval, dataset, protocol.name, list(frames.values()))
     for run in runs:
         if not has_begun(results, run):  # nothing is left behind where a bundle does not run here
             Tracker.load(run.bundle, run.options["backend"], threads=THREADS).close()
-    with locked(results, [run.name for run in runs]):
+    with locked(results, [run.folder for run in runs]):
         for run in runs:
             begin(results, run)
-        tasks = _open_tasks(runs, sequences, frames, results)
+        tasks = _open_tasks(runs, sequences, frames, results, protocol)
         total = len(runs) * len(sequences)
         bar = tqdm(
             total=total, initial=total - len(tasks), unit="sequence", disable=None if options.progress else True
         )
         with bar:
-            for task in run_tasks(tasks, options.workers):
+            done = run_on_ray(tasks, options.ray) if options.ray else run_tasks(tasks, options.workers)
+            for task in done:
                 bar.set_postfix_str(f"{task.tracker} {task.sequence.name}", refresh=False)
                 bar.update()
-        return _scored(runs, sequences, results, dataset)
+        if protocol.name == ONE_PASS:
+            evaluation = _one_pass_scored(runs, sequences, results, dataset)
+        else:
+            files = [find_files(results / run.name) for run in runs]
+            evaluation = vot_evaluation(results, files, dataset, truths, protocol.name, interval, progress=False)
+        return evaluation and _timed(evaluation, results, sequences, protocol)
+
+
+def _protocol(options: Options, sequences: list[Sequence]) -> Protocol:
+    name = options.protocol or implied_protocol(sequences)
+    if name != REAL_TIME and (options.fps is not None or options.latency_ms is not None):
+        raise ResultsError(
+            f"{name} evaluation with a rate of frames", received="--fps or --latency-ms, which are for real time",
+            expected="none", fix="leave them out, or choose --protocol realtime",
+        )  # fmt: skip
+    return Protocol(name, DEFAULT_FPS if options.fps is None else options.fps, options.latency_ms)
 
 
 def _resolved(bundle: Path, backend: Backend) -> Backend:
@@ -123,27 +158,36 @@ def _length(sequence: Sequence) -> int:
 
 
 def _open_tasks(
-    runs: list[TrackerRun], sequences: list[Sequence], frames: dict[str, int], results: Path
+    runs: list[TrackerRun], sequences: list[Sequence], frames: dict[str, int], results: Path, protocol: Protocol
 ) -> list[Task]:
     """What is not done yet, the longest sequences of a tracker first, so that the workers end together."""
     ordered = sorted(sequences, key=lambda sequence: (-frames[sequence.name], sequence.name))
     return [
-        Task(run.bundle, run.options["backend"], sequence, results, run.name)
+        Task(run.bundle, run.options["backend"], sequence, results, run.name, protocol)
         for run in runs
         for sequence in ordered
-        if not is_done(results, run, sequence, frames[sequence.name])
+        if not sequence_is_done(results, run.name, sequence, frames[sequence.name], protocol)
     ]
 
 
-def _scored(runs: list[TrackerRun], sequences: list[Sequence], results: Path, dataset: Path) -> Evaluation | None:
+def _one_pass_scored(
+    runs: list[TrackerRun], sequences: list[Sequence], results: Path, dataset: Path
+) -> Evaluation | None:
     known = [sequence for sequence in sequences if not sequence.init_only]
     if not known:
         return None
     truths = truths_of(known)
     frames = {name: len(truth.boxes_xywh) for name, truth in truths.items()}
-    scored = []
-    for run in runs:
-        means, rows = one_pass_scores(read_tracks(results, run.name, frames), truths)
-        times = {name: median_update_ms(results, run.name, name) for name in truths}
-        scored.append(TrackerScores(run.name, means, rows, update_ms=times))
+    scored = [
+        TrackerScores(run.name, *one_pass_scores(read_tracks(results, run.name, frames), truths)) for run in runs
+    ]
     return one_pass_evaluation(results, dataset, truths, scored)
+
+
+def _timed(evaluation: Evaluation, results: Path, sequences: list[Sequence], protocol: Protocol) -> Evaluation:
+    """With each tracker's times."""
+    rows = []
+    for row in evaluation.trackers:
+        times = {one.name: median_update_ms(times_of(results, row.name, one, protocol)) for one in sequences}
+        rows.append(dataclasses.replace(row, update_ms=times))
+    return dataclasses.replace(evaluation, trackers=tuple(rows))

@@ -1,25 +1,34 @@
-"""Frame rate of a tracker by stage: the measurement behind `siamtrt bench`."""
+"""Frame rate of a tracker by stage, beside others where wanted: the measurement behind `siamtrt bench`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from siamtrt.benchmarks.environment import environment
+from siamtrt.benchmarks.race import (
+    ContenderSummary,
+    StageSummary,
+    cells,
+    contenders_table,
+    percentiles,
+    run_race,
+    summaries,
+)
+from siamtrt.benchmarks.rivals import Contender, TrackerContender
 from siamtrt.errors import SourceError
 from siamtrt.files import write_whole
 from siamtrt.manifest import MANIFEST_NAME, Manifest, sha256_of
 from siamtrt.runtime.sources import FrameSource
-from siamtrt.runtime.track import tracked_frames
 from siamtrt.runtime.tracker import StageTimes, Tracker
 
+OURS = "siamtrt"
 WARM_UP = 20
-PERCENTILES = (50, 90, 99)
 EXTRA = "mask, template update"
 STAGES = {
     "crop_ms": "crop", "network_ms": "network", "decode_ms": "decode", "extra_ms": EXTRA, "total_ms": "whole update",
@@ -27,17 +36,11 @@ STAGES = {
 
 
 @dataclass(frozen=True)
-class StageSummary:
-    """Percentiles of one stage in milliseconds."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-
-
-@dataclass(frozen=True)
 class BenchReport:
-    """One benchmark: what ran, on what, how fast. `fps` is 1000 / median of the whole update."""
+    """One benchmark: what ran, on what, how fast. `fps` is 1000 / median of the whole update.
+
+    `contenders`: ours first, where it was compared.
+    """
 
     model: str
     bundle_sha256: str
@@ -51,11 +54,13 @@ class BenchReport:
     paper: dict[str, object] | None
     environment: dict[str, object]
     raw_ms: dict[str, list[float]]
+    contenders: tuple[ContenderSummary, ...] = ()
 
 
 def bench_source(
     tracker: Tracker, source: FrameSource, box_xywh: Sequence[float], bundle: Path, warm_up: int = WARM_UP,
-    max_frames: int | None = None, progress: bool = True,
+    max_frames: int | None = None, progress: bool = True, rivals: Sequence[Contender] = (),
+    truth_xywh: np.ndarray | None = None, threads: int | None = None,
 ) -> BenchReport:  # fmt: skip
     """Track through a source, frames decoded as they come, and time every update after the warm-up.
 
@@ -63,27 +68,25 @@ def bench_source(
         bundle: for its hash.
         warm_up: updates left out of the figures.
         max_frames: stop early, e.g. on a camera.
+        rivals: get the same frames and the same first box, in turns with ours.
+        truth_xywh: (F, 4), to score everyone by.
+        threads: the tracker's, for the report.
 
     Raises:
         SourceError: too few frames for warm-up and one measured update.
+        SiamtrtError: what stopped a contender.
     """
-    times: list[StageTimes] = []
-    frame_size = (0, 0)
-    with tqdm(total=source.length, unit="frame", disable=None if progress else True) as bar:
-        for index, frame, _, result in tracked_frames(tracker, source, lambda frame: box_xywh):
-            bar.update()
-            if result is not None:
-                times.append(result.times)
-            frame_size = (frame.shape[1], frame.shape[0])
-            if max_frames and index + 1 >= max_frames:
-                break
-    measured = times[warm_up:]
-    if not measured:
+    ours = TrackerContender(OURS, tracker, tracker.backend, threads)
+    race = run_race([ours, *rivals], source, box_xywh, max_frames, progress)
+    if len(race.times_ms) <= warm_up:
         raise SourceError(
-            "source too short to measure", received=f"{len(times)} updates", expected=f"more than {warm_up}",
+            "source too short to measure", received=f"{len(race.times_ms)} updates", expected=f"more than {warm_up}",
             fix="use a longer video, or a smaller --warm-up",
         )
-    return _report(tracker, source.name, frame_size, warm_up, measured, bundle)
+    report = _report(tracker, source.name, race.frame_size, warm_up, ours.times[warm_up:], bundle)
+    if not rivals:
+        return report
+    return dataclasses.replace(report, contenders=summaries([ours, *rivals], race, warm_up, truth_xywh))
 
 
 def _report(
@@ -92,7 +95,7 @@ def _report(
     samples, strategies = np.array(measured), tracker.manifest.strategies
     columns = {label: samples[:, StageTimes._fields.index(field)] for field, label in STAGES.items()}
     stages = {
-        label: StageSummary(*np.percentile(column, PERCENTILES).tolist())
+        label: percentiles(column)
         for label, column in columns.items()
         if label != EXTRA or strategies.template or strategies.mask
     }
@@ -124,8 +127,9 @@ def as_markdown(report: BenchReport) -> str:
         "",
         "| stage | p50 ms | p90 ms | p99 ms |",
         "|---|---|---|---|",
-        *(f"| {name} | {s.p50_ms:.3f} | {s.p90_ms:.3f} | {s.p99_ms:.3f} |" for name, s in report.stages.items()),
+        *(f"| {name} | {cells(stage)} |" for name, stage in report.stages.items()),
         "",
+        *(contenders_table(report.contenders) if report.contenders else ()),
         "| | frames per second |",
         "|---|---|",
         f"| here, {env['gpu'] or env['cpu']} ({env['cores']} cores) | {report.fps:.1f} |",

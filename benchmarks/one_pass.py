@@ -2,7 +2,9 @@
 
 Frames in which the target is absent do not count, but for two datasets. LaSOT's toolkit removes them and still
 divides by all frames, so that they are lost to every score. UAV123's, which is OTB's, gives them an overlap and a
-distance of -1: lost to success, and won for precision. (What a tracker says in them matters to neither.)
+distance of -1: lost to success, and won for precision. (What a tracker says in them matters to neither.) Both, and
+OTB's itself, do the same with a truth that is not wholly positive: x or y of 0 where pixels count from 1, or 0,0,0,0;
+ten of OTB-2015's 59,040 frames. The first frame's box is the given one, whatever a file says (calcSeqErrRobust.m).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from siamtrt.benchmarks.attributes import attributes_of
 from siamtrt.benchmarks.metrics import got_overlaps, normalised_precision, precision, success_auc, success_rate
 from siamtrt.errors import SourceError
 from siamtrt.runtime.sequence import Sequence
@@ -29,6 +32,9 @@ ABSENT_SCORES: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("UAV123", "UAV20L", "UAV123_10fps"), (0.0, 1.0, 1.0)),
 }
 
+POSITIVE_LAYOUTS = ("OTB", *ABSENT_SCORES)  # whose toolkits take a truth that is not wholly positive for an absent one
+NOT_POSITIVE_SCORES = (0.0, 1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -37,25 +43,27 @@ class Truth:
     Attributes:
         layout: see `Sequence.layout`.
         frame_size: width and height in pixels; GOT-10k only.
+        attributes: what makes the sequence hard; see `siamtrt.benchmarks.attributes`.
     """
 
     boxes_xywh: np.ndarray
     layout: str = ""
     frame_size: tuple[int, int] | None = None
+    attributes: tuple[str, ...] = ()
 
 
 def truths_of(sequences: Iterable[Sequence]) -> dict[str, Truth]:
-    """By name; of GOT-10k's sequences the first image is read for its size.
+    """By name, with attributes where the dataset has them; of GOT-10k's sequences the first image is read for its size.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: one of these cannot be read.
     """
-    return {
-        sequence.name: Truth(
-            sequence.truth_xywh, sequence.layout, _frame_size(sequence) if sequence.layout == GOT_LAYOUT else None
-        )
-        for sequence in sequences
-    }
+    return {sequence.name: _truth(sequence) for sequence in sequences}
+
+
+def _truth(sequence: Sequence) -> Truth:
+    size = _frame_size(sequence) if sequence.layout == GOT_LAYOUT else None
+    return Truth(sequence.truth_xywh, sequence.layout, size, attributes_of(sequence))
 
 
 def _frame_size(sequence: Sequence) -> tuple[int, int]:
@@ -83,27 +91,41 @@ def one_pass_scores(tracked: Mapping[str, np.ndarray], truths: Mapping[str, Trut
     The first three are means over sequences, AO and SR over the frames of all of them.
 
     Args:
-        tracked: (F, 4) boxes in pixels by sequence.
+        tracked: (F, 4) boxes in pixels by sequence; (R, F, 4) of several runs, whose frames count alike.
     """
-    rows = {name: _scores(tracked[name], truth) for name, truth in truths.items()}
+    runs = {name: _runs(tracked[name], truth) for name, truth in truths.items()}
+    rows = {name: _scores(runs[name], truth) for name, truth in truths.items()}
     means: Row = tuple(np.nanmean(list(rows.values()), axis=0).tolist())
     if not _all_got(truths):
         return means, rows
     overlaps = {
-        name: got_overlaps(tracked[name], truth.boxes_xywh, truth.frame_size or (0, 0))
+        name: np.concatenate([got_overlaps(run, truth.boxes_xywh, truth.frame_size or (0, 0)) for run in runs[name]])
         for name, truth in truths.items()
     }
     pooled = np.concatenate(list(overlaps.values()))
     return means + _got_scores(pooled), {name: row + _got_scores(overlaps[name]) for name, row in rows.items()}
 
 
-def _scores(boxes: np.ndarray, truth: Truth) -> Row:
-    scores = [measure(boxes, truth.boxes_xywh) for measure in (success_auc, precision, normalised_precision)]
-    absent_scores = ABSENT_SCORES.get(truth.layout)
-    if absent_scores is None:
-        return tuple(scores)
-    seen = float(np.isfinite(truth.boxes_xywh).all(axis=1).mean())
-    return tuple(seen * score + (1 - seen) * lost for score, lost in zip(scores, absent_scores, strict=True))
+def _runs(tracked_xywh: np.ndarray, truth: Truth) -> np.ndarray:
+    """(R, F, 4), the given box first."""
+    runs = np.array(tracked_xywh, np.float64).reshape(-1, *truth.boxes_xywh.shape)
+    if np.isfinite(truth.boxes_xywh[0]).all():
+        runs[:, 0] = truth.boxes_xywh[0]
+    return runs
+
+
+def _scores(runs: np.ndarray, truth: Truth) -> Row:
+    known = np.isfinite(truth.boxes_xywh).all(axis=1)
+    ignored = known & (truth.boxes_xywh <= 0).any(axis=1) & (truth.layout in POSITIVE_LAYOUTS)
+    scored = known & ~ignored
+    measures = (success_auc, precision, normalised_precision)
+    means = np.mean([[score(run[scored], truth.boxes_xywh[scored]) for score in measures] for run in runs], axis=0)
+    parts = [(scored, means), (ignored, NOT_POSITIVE_SCORES), (~known, ABSENT_SCORES.get(truth.layout))]
+    counted = [(float(frames.sum()), scores) for frames, scores in parts if frames.any() and scores is not None]
+    if not counted:
+        return (float("nan"),) * len(COLUMNS)
+    total = sum(count for count, _ in counted)
+    return tuple(np.sum([count / total * np.asarray(scores) for count, scores in counted], axis=0).tolist())
 
 
 def _got_scores(overlaps: np.ndarray) -> Row:

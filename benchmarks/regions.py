@@ -117,9 +117,9 @@ def format_trajectory(trajectory: Trajectory) -> str:
 
 
 def corners_of(regions: Iterable[Region]) -> np.ndarray:
-    """(F, V, 2) corners in pixels; NaN rows for codes, the last corner repeated where a polygon has less than V.
+    """(F, V, 2) corners in pixels; NaN rows for codes and where there is nothing.
 
-    A rectangle's far corners are `x + w` and `y + h`.
+    A rectangle's far corners are `x + w` and `y + h`. A polygon with less than V corners repeats its last.
     """
     polygons = [_corners(region) for region in regions]
     most = max((len(polygon) for polygon in polygons), default=0)
@@ -131,7 +131,7 @@ def corners_of(regions: Iterable[Region]) -> np.ndarray:
 
 
 def _corners(region: Region) -> list[tuple[float, float]]:
-    if len(region) == 1:
+    if len(region) < 4:
         return []
     if len(region) == 4:
         x, y, w, h = region

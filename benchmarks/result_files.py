@@ -19,12 +19,12 @@ LARGEST_TEXT = 1 << 24  # bytes of one result file: 300,000 polygons; the longes
 LARGEST_JSON = 1 << 28  # bytes, unpacked; VOT2018's description has 4 MB, LaSOT's 50 MB
 MOST_FILES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
-SUFFIX = ".txt"
+SUFFIXES = (".txt", ".value")  # of regions or boxes, and of VOT's confidences
 
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The .txt files of a folder or of a .zip.
+    """The .txt and .value files of a folder or of a .zip.
 
     Attributes:
         root: the folder or the .zip.
@@ -78,18 +78,18 @@ class OpenFiles:
 
 
 def find_files(root: Path) -> ResultFiles:
-    """The .txt files below a folder, or in a .zip.
+    """The .txt and .value files below a folder, or in a .zip.
 
     Links to folders are not followed, and a link to a file outside is refused.
 
     Raises:
-        ResultsError: neither folder nor .zip, one that cannot be read, a path that leaves it, or no .txt.
+        ResultsError: neither folder nor .zip, one that cannot be read, a path that leaves it, or no such file.
     """
     if root.is_dir():
         names = list(_below(root))
     elif zipfile.is_zipfile(root):
         with _readable(root), zipfile.ZipFile(root) as archive:
-            names = [info.filename for info in archive.infolist() if info.filename.endswith(SUFFIX)]
+            names = [info.filename for info in archive.infolist() if info.filename.endswith(SUFFIXES)]
     else:
         received = f"{root}, {'which is neither' if root.exists() else 'which does not exist'}"
         raise ResultsError(
@@ -99,7 +99,7 @@ def find_files(root: Path) -> ResultFiles:
         _require_inside(root, name)
     if not 0 < len(names) <= MOST_FILES:
         raise ResultsError(
-            "no results", received=f"{len(names)} {SUFFIX} files in {root}", expected=f"1 to {MOST_FILES:,}",
+            "no results", received=f"{len(names)} {SUFFIXES[0]} files in {root}", expected=f"1 to {MOST_FILES:,}",
             fix="name the folder that holds the trackers' folders",
         )
     return ResultFiles(root, tuple(sorted(names)))
@@ -108,7 +108,7 @@ def find_files(root: Path) -> ResultFiles:
 def _below(root: Path) -> Iterator[str]:
     for folder, _, files in os.walk(root):
         for file in files:
-            if file.endswith(SUFFIX):
+            if file.endswith(SUFFIXES):
                 yield (Path(folder) / file).relative_to(root).as_posix()
 
 

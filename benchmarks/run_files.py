@@ -1,7 +1,8 @@
-"""The files of an evaluation: `<results>/<tracker>/<sequence>.txt`, its times, and `run.json`: what made them.
+"""The files of an evaluation: boxes and times below `<results>/<tracker>`, and `run.json` there: what made them.
 
-Boxes and times are written as the got10k toolkit writes OTB's: a line `x,y,w,h` a frame, here unrounded, and
-`<tracker>/times/<sequence>_time.txt`, seconds a frame, 0 for the first.
+Boxes and times are written as the got10k toolkit writes them, where `siamtrt.benchmarks.got_files` says: a line
+`x,y,w,h` a frame, here unrounded, and seconds a frame, 0 for the first. VOT's are in `siamtrt.benchmarks.vot_runs`,
+with a `run.json` for each experiment.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from typing import Any
 import numpy as np
 
 from siamtrt.benchmarks.environment import gpu_name, installed_version
+from siamtrt.benchmarks.got_files import boxes_name, times_name
 from siamtrt.benchmarks.otb_files import find_boxes, read_boxes, save_boxes
+from siamtrt.benchmarks.protocols import Protocol
 from siamtrt.benchmarks.result_files import OpenFiles, find_files, read_json
+from siamtrt.benchmarks.vot_files import without_experiments
 from siamtrt.errors import ResultsError
 from siamtrt.files import write_whole
 from siamtrt.manifest import Manifest, load_manifest
@@ -31,7 +35,6 @@ except ImportError:  # Windows: two evaluations into one folder are then not kep
     fcntl = None  # type: ignore[assignment]
 
 RUN_NAME = "run.json"
-TIMES = "times"
 PACKAGES = ("siamtrt", "numpy", "opencv-python", "onnxruntime")
 TENSORRT_PACKAGES = ("tensorrt", "tensorrt-rtx")
 
@@ -43,8 +46,9 @@ class TrackerRun:
     Attributes:
         name: of the bundle's folder, and of the tracker in the results.
         bundle_sha256: of the graphs' hashes and of all that decodes them; on TensorRT of the engines' hashes too.
-        options: backend and threads.
+        options: backend, threads, and those of the protocol.
         versions: of the packages that compute; on TensorRT also the GPU.
+        experiment: see `Protocol.experiment`.
     """
 
     name: str
@@ -52,15 +56,21 @@ class TrackerRun:
     bundle_sha256: str
     options: dict[str, Any]
     versions: dict[str, str]
+    experiment: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, from the folder of all results."""
+        return Path(self.name, self.experiment)
 
     @property
     def record(self) -> dict[str, Any]:
         """What `run.json` holds."""
-        return {key: value for key, value in asdict(self).items() if key not in ("name", "bundle")}
+        return {key: value for key, value in asdict(self).items() if key not in ("name", "bundle", "experiment")}
 
 
-def tracker_run(bundle: Path, backend: str, threads: int) -> TrackerRun:
-    """The identity of a bundle on a backend, which is "onnxruntime" or "tensorrt".
+def tracker_run(bundle: Path, backend: str, threads: int, protocol: Protocol) -> TrackerRun:
+    """The identity of a bundle on a backend, which is "onnxruntime" or "tensorrt", under a protocol.
 
     Raises:
         BundleError: no bundle.
@@ -70,8 +80,9 @@ def tracker_run(bundle: Path, backend: str, threads: int) -> TrackerRun:
     packages = PACKAGES + TENSORRT_PACKAGES * on_gpu
     versions = {name: found for name in packages if (found := installed_version(name))}
     gpu = {"gpu": gpu_name() or "unknown"} if on_gpu else {}
-    options = {"backend": backend, "threads": threads}
-    return TrackerRun(bundle.resolve().name, bundle, _digest(manifest, on_gpu), options, {**versions, **gpu})
+    options = {"backend": backend, "threads": threads, **protocol.options}
+    name, digest = bundle.resolve().name, _digest(manifest, on_gpu)
+    return TrackerRun(name, bundle, digest, options, {**versions, **gpu}, protocol.experiment)
 
 
 def _digest(manifest: Manifest, with_engines: bool) -> str:
@@ -82,7 +93,7 @@ def _digest(manifest: Manifest, with_engines: bool) -> str:
 
 def has_begun(results: Path, run: TrackerRun) -> bool:
     """Whether the results hold a run of that name."""
-    return (results / run.name / RUN_NAME).exists()
+    return (results / run.folder / RUN_NAME).exists()
 
 
 def begin(results: Path, run: TrackerRun) -> None:
@@ -94,14 +105,16 @@ def begin(results: Path, run: TrackerRun) -> None:
         ResultsError: other results of that name, or files without a readable `run.json`.
         SiamtrtError: it cannot be written.
     """
-    folder = results / run.name
-    (folder / TIMES).mkdir(parents=True, exist_ok=True)
+    folder = results / run.folder
+    folder.mkdir(parents=True, exist_ok=True)
     record = folder / RUN_NAME
+    boxes = ("*/[!.]*.txt",) if run.experiment else ("[!.]*.txt", "*/[!.]*_001.txt")
     if has_begun(results, run):
         _require_same(run, read_json(record), folder)
-    elif foreign := sorted(path.name for path in folder.glob("[!.]*.txt")):
+    elif foreign := sorted(path.name for pattern in boxes for path in folder.glob(pattern)):
         raise _other_results(folder, f"{foreign[0]} without {RUN_NAME}")
-    for staged in (*folder.glob(".*.txt"), *folder.glob(f".{Path(RUN_NAME).stem}.*.json"), *folder.glob(f"{TIMES}/.*")):
+    patterns = (f".{Path(RUN_NAME).stem}.*.json", ".*.txt", "*/.*.txt", "*/.*.value")
+    for staged in [path for pattern in patterns for path in folder.glob(pattern)]:
         staged.unlink()
     if not record.exists():
         write_whole(record, (json.dumps(run.record, indent=1) + "\n").encode())
@@ -127,18 +140,18 @@ def _other_results(folder: Path, received: str, expected: str = "results of this
     )
 
 
-def is_done(results: Path, run: TrackerRun, sequence: Sequence, frames: int) -> bool:
+def is_done(results: Path, tracker: str, sequence: Sequence, frames: int) -> bool:
     """Whether a sequence's boxes are there; a file that is no result at all, as a full disk leaves, is not.
 
     Raises:
         ResultsError: they are of another sequence: another first box, or another number of frames.
     """
-    path = results / run.name / f"{sequence.name}.txt"
+    path = results / tracker / boxes_name(sequence.name, sequence.layout)
     if not path.is_file():
         return False
     lines = path.read_bytes().count(b"\n")
     try:
-        boxes = read_boxes(OpenFiles(results, None), f"{run.name}/{path.name}", lines)
+        boxes = read_boxes(OpenFiles(results, None), path.relative_to(results).as_posix(), lines)
     except ResultsError:
         return False
     if not len(boxes):
@@ -152,31 +165,38 @@ def is_done(results: Path, run: TrackerRun, sequence: Sequence, frames: int) -> 
     return True
 
 
-def save_track(results: Path, tracker: str, sequence: str, boxes_xywh: np.ndarray, update_ms: np.ndarray) -> None:
+def save_track(
+    results: Path, tracker: str, sequence: Sequence, boxes_xywh: np.ndarray, update_ms: np.ndarray
+) -> None:
     """Write times and then boxes, which make the sequence done, each file whole.
 
     Args:
         boxes_xywh: (F, 4) pixels, the given box first.
         update_ms: (F - 1,).
     """
-    times = _times_path(results, tracker, sequence)
-    times.parent.mkdir(parents=True, exist_ok=True)
-    lines = [0.0, *(update_ms / 1e3).tolist()]
-    write_whole(times, "".join(f"{seconds:.8f}\n" for seconds in lines).encode())
-    save_boxes(results, tracker, {sequence: boxes_xywh})
+    save_times(times_path(results / tracker, sequence), np.array([0.0, *update_ms.tolist()]))
+    save_boxes(results, tracker, {sequence.name: boxes_xywh}, sequence.layout)
 
 
-def median_update_ms(results: Path, tracker: str, sequence: str) -> float:
-    """Median of a sequence's updates; NaN where its times are missing."""
+def save_times(path: Path, update_ms: np.ndarray) -> None:
+    """Write (F,) times in seconds, one a line; 0 where nothing was computed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(f"{seconds:.8f}\n" for seconds in (update_ms / 1e3).tolist()).encode())
+
+
+def median_update_ms(path: Path) -> float:
+    """Median of the updates in a file of times; NaN where it is missing or has none."""
     try:
-        seconds = np.loadtxt(_times_path(results, tracker, sequence), ndmin=1)[1:]
+        seconds = np.loadtxt(path, ndmin=1)
     except (OSError, ValueError):
         seconds = np.empty(0)
-    return float(np.median(seconds) * 1e3) if seconds.size else float("nan")
+    updates = seconds[seconds > 0]
+    return float(np.median(updates) * 1e3) if updates.size else float("nan")
 
 
-def _times_path(results: Path, tracker: str, sequence: str) -> Path:
-    return results / tracker / TIMES / f"{sequence}_time.txt"
+def times_path(folder: Path, sequence: Sequence) -> Path:
+    """The file of a sequence's times in the folder of a tracker."""
+    return folder / times_name(sequence.name, sequence.layout)
 
 
 def read_tracks(results: Path, tracker: str, frames: dict[str, int]) -> dict[str, np.ndarray]:
@@ -185,15 +205,15 @@ def read_tracks(results: Path, tracker: str, frames: dict[str, int]) -> dict[str
     Raises:
         ResultsError: missing or unreadable.
     """
-    files = find_files(results / tracker)
+    files = without_experiments(find_files(results / tracker))
     found = find_boxes(files, list(frames))[tracker]
     with files.open() as opened:
         return {name: read_boxes(opened, found[name], count) for name, count in frames.items()}
 
 
 @contextmanager
-def locked(results: Path, trackers: Iterable[str]) -> Iterator[None]:
-    """Keep a second evaluation out of the trackers' folders, which are made; the lock ends with the process.
+def locked(results: Path, trackers: Iterable[str | Path]) -> Iterator[None]:
+    """Keep a second evaluation out of folders in the results, which are made; the lock ends with the process.
 
     Raises:
         ResultsError: another evaluation has one.

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from siamtrt.benchmarks.attributes import attribute_table, grouped, scores_by_attribute
 from siamtrt.benchmarks.one_pass import Truth, columns_of, one_pass_scores, truths_of
-from siamtrt.benchmarks.otb_files import boxes_of_description, find_boxes, read_boxes, sequences_of_folder
-from siamtrt.benchmarks.result_files import OpenFiles, ResultFiles, find_files, read_json
-from siamtrt.benchmarks.vot import INTERVALS, Run, VotScores, run_of, score_runs
+from siamtrt.benchmarks.otb_files import find_runs, read_runs, sequences_of_folder, truths_of_description
+from siamtrt.benchmarks.protocols import ONE_PASS, SUPERVISED, implied_protocol
+from siamtrt.benchmarks.result_files import ResultFiles, find_files, read_json
+from siamtrt.benchmarks.score_vot import chosen_interval, long_term_scores, sequence_bar, vot_scores
+from siamtrt.benchmarks.vot import VotScores
 from siamtrt.benchmarks.vot_files import (
     VotSequence,
-    find_trajectories,
     is_vot_description,
-    read_trajectory,
     sequences_of,
+    sequences_of_videos,
+    without_experiments,
 )
-from siamtrt.errors import ResultsError
 from siamtrt.files import write_whole
 
-YEAR = re.compile(r"vot[-_ ]?(\d{4})(?!\d)", re.I)
 VOT_SCORES = ("EAO", "accuracy", "robustness", "lost number")
+LONG_TERM_SCORES = ("F-score", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class TrackerScores:
         sequences: the same by sequence, where scores by sequence mean something.
         curve: expected overlap over sequences of 1, 2, ... frames; VOT only.
         update_ms: median time of an update by sequence; where the tracker was run here.
+        attributes: scores by attribute, where the dataset has them.
     """
 
     name: str
@@ -44,6 +46,7 @@ class TrackerScores:
     sequences: dict[str, tuple[float, ...]] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
     update_ms: dict[str, float] = field(default_factory=dict)
+    attributes: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Evaluation:
         results, dataset: where they were read from.
         columns: names of the scores.
         interval: shortest and longest sequence of the expected average overlap, in frames; VOT only.
+        attributes: number of sequences of each, where the dataset has them.
+        protocol: see `Protocol.name`.
     """
 
     results: str
@@ -63,19 +68,22 @@ class Evaluation:
     frames: int
     interval: tuple[int, int] | None
     trackers: tuple[TrackerScores, ...]
+    attributes: dict[str, int] = field(default_factory=dict)
+    protocol: str = ONE_PASS
 
 
 def score_results(
     results: Path, dataset: Path, interval: tuple[int, int] | None = None, progress: bool = False,
-    layout: str | None = None,
+    layout: str | None = None, protocol: str | None = None,
 ) -> Evaluation:  # fmt: skip
     """Score every tracker of a folder or .zip of result files.
 
     Args:
-        results: of VOT's supervised layout for a VOT description, of OTB's otherwise.
+        results: in VOT's layout for a VOT dataset, of OTB's otherwise.
         dataset: a VOT or OTB description in pysot's form (.json, gzipped or not), or a folder of annotated sequences.
-        interval: of the expected average overlap; by default that of the year in the description's name.
+        interval: of the expected average overlap; by default that of the year in the dataset's name.
         layout: of a folder that holds several, which to score; see `Sequence.layout`.
+        protocol: which of a tracker's results to score, see `Protocol`; by default what the dataset implies.
 
     Raises:
         ResultsError: files that are missing, unreadable or do not fit each other; a VOT year that is not known.
@@ -83,55 +91,54 @@ def score_results(
     """
     files = find_files(results)
     if dataset.is_dir():
-        return _score_boxes(files, dataset, truths_of(sequences_of_folder(dataset, layout)), progress)
+        videos = sequences_of_folder(dataset, layout)
+        protocol = protocol or implied_protocol(videos)
+        if protocol == ONE_PASS:
+            return _score_boxes(files, dataset, truths_of(videos), progress)
+        return _score_vot(files, dataset, sequences_of_videos(videos, protocol), protocol, interval, progress)
     content = read_json(dataset)
-    if not is_vot_description(content):
-        boxes = boxes_of_description(content, dataset)
-        return _score_boxes(files, dataset, {name: Truth(rows) for name, rows in boxes.items()}, progress)
-    chosen = interval or interval_of(dataset)
-    return _score_vot(files, dataset, sequences_of(content, dataset), chosen, progress)
-
-
-def interval_of(dataset: Path) -> tuple[int, int]:
-    """The interval of the year that a description's name holds, `VOT2018.json.gz`.
-
-    Raises:
-        ResultsError: no year, or none of `INTERVALS`.
-    """
-    match = YEAR.search(dataset.name)
-    if not match or int(match[1]) not in INTERVALS:
-        raise ResultsError(
-            "no interval for the expected average overlap", received=dataset.name,
-            expected=f"a name with VOT and a year of {', '.join(map(str, INTERVALS))}",
-            fix="rename the description, or give --interval LOW HIGH",
-        )
-    return INTERVALS[int(match[1])]
+    protocol = protocol or (SUPERVISED if is_vot_description(content) else ONE_PASS)
+    if protocol == ONE_PASS:
+        return _score_boxes(files, dataset, truths_of_description(content, dataset, layout), progress)
+    return _score_vot(files, dataset, sequences_of(content, dataset, protocol), protocol, interval, progress)
 
 
 def _score_vot(
-    files: ResultFiles, dataset: Path, sequences: list[VotSequence], interval: tuple[int, int], progress: bool
-) -> Evaluation:
+    files: ResultFiles, dataset: Path, sequences: list[VotSequence], protocol: str,
+    interval: tuple[int, int] | None, progress: bool,
+) -> Evaluation:  # fmt: skip
+    chosen = chosen_interval(interval, dataset, protocol, [len(sequence.truth) for sequence in sequences])
+    return vot_evaluation(files.root, [files], dataset, sequences, protocol, chosen, progress)
+
+
+def vot_evaluation(
+    root: Path, results: Iterable[ResultFiles], dataset: Path, sequences: list[VotSequence], protocol: str,
+    interval: tuple[int, int] | None, progress: bool,
+) -> Evaluation:  # fmt: skip
+    """Trackers run under one of VOT's protocols, best first.
+
+    Args:
+        root: of all results, for the report.
+        results: every tracker in them is scored.
+        interval: see `chosen_interval`.
+
+    Raises:
+        ResultsError: files that are missing or cannot be scored.
+    """
+    scored: list[TrackerScores] = []
+    for files in results:
+        if interval:
+            found = vot_scores(files, sequences, protocol, interval, progress)
+            scored += [_vot_row(tracker, scores) for tracker, scores in found.items()]
+        else:
+            long_term = long_term_scores(files, sequences, progress)
+            scored += [
+                TrackerScores(tracker, (scores.f_score, scores.precision, scores.recall))
+                for tracker, scores in long_term.items()
+            ]
+    columns = VOT_SCORES if interval else LONG_TERM_SCORES
     frames = [len(sequence.truth) for sequence in sequences]
-    if not 1 < interval[0] <= min(interval[1], max(frames)):
-        raise ResultsError(
-            "no sequence in the interval of the expected average overlap",
-            received=f"{interval[0]} to {interval[1]} frames, the longest sequence having {max(frames)}",
-            expected="1 < LOW <= HIGH, and a sequence of LOW frames or more", fix="give --interval LOW HIGH",
-        )  # fmt: skip
-    found = find_trajectories(files, sequences)
-    scored = []
-    with files.open() as opened, _bar(len(found) * len(sequences), progress) as bar:
-        for tracker, paths in found.items():
-            runs = {}
-            for sequence in sequences:
-                runs[sequence.name] = [_run(opened, path, sequence) for path in paths[sequence.name]]
-                bar.update()
-            scored.append(_vot_row(tracker, score_runs(runs, interval)))
-    return _evaluation(files.root, dataset, VOT_SCORES, frames, interval, scored)
-
-
-def _run(opened: OpenFiles, path: str, sequence: VotSequence) -> Run:
-    return run_of(read_trajectory(opened, path, sequence), sequence.truth, sequence.frame_size)
+    return _evaluation(root, dataset, columns, frames, interval, scored, protocol)
 
 
 def _vot_row(tracker: str, scores: VotScores) -> TrackerScores:
@@ -140,13 +147,14 @@ def _vot_row(tracker: str, scores: VotScores) -> TrackerScores:
 
 
 def _score_boxes(files: ResultFiles, dataset: Path, truths: dict[str, Truth], progress: bool) -> Evaluation:
-    found = find_boxes(files, list(truths))
+    files = without_experiments(files)
+    found = find_runs(files, list(truths))
     scored = []
-    with files.open() as opened, _bar(len(found) * len(truths), progress) as bar:
+    with files.open() as opened, sequence_bar(len(found) * len(truths), progress) as bar:
         for tracker, paths in found.items():
             tracked = {}
             for name, truth in truths.items():
-                tracked[name] = read_boxes(opened, paths[name], len(truth.boxes_xywh))
+                tracked[name] = read_runs(opened, paths[name], len(truth.boxes_xywh))
                 bar.update()
             scored.append(TrackerScores(tracker, *one_pass_scores(tracked, truths)))
     return one_pass_evaluation(files.root, dataset, truths, scored)
@@ -157,19 +165,21 @@ def one_pass_evaluation(
 ) -> Evaluation:
     """Trackers that saw every frame once, best first."""
     frames = [len(truth.boxes_xywh) for truth in truths.values()]
-    return _evaluation(results, dataset, columns_of(truths), frames, None, scored)
-
-
-def _bar(total: int, progress: bool) -> tqdm[Any]:
-    return tqdm(total=total, unit="sequence", disable=None if progress else True)
+    groups = grouped({name: truth.attributes for name, truth in truths.items()})
+    scored = [replace(row, attributes=scores_by_attribute(row.sequences, groups)) for row in scored]
+    evaluation = _evaluation(results, dataset, columns_of(truths), frames, None, scored)
+    return replace(evaluation, attributes={name: len(members) for name, members in groups.items()})
 
 
 def _evaluation(
     results: Path, dataset: Path, columns: tuple[str, ...], frames: list[int],
-    interval: tuple[int, int] | None, scored: list[TrackerScores],
+    interval: tuple[int, int] | None, scored: list[TrackerScores], protocol: str = ONE_PASS,
 ) -> Evaluation:  # fmt: skip
     ranked = sorted(scored, key=lambda row: (-row.scores[0], row.name))
-    return Evaluation(str(results), str(dataset), columns, len(frames), sum(frames), interval, tuple(ranked))
+    rows = tuple(ranked)
+    return Evaluation(
+        str(results), str(dataset), columns, len(frames), sum(frames), interval, rows, protocol=protocol
+    )
 
 
 def as_table(evaluation: Evaluation) -> str:
@@ -183,7 +193,7 @@ def as_table(evaluation: Evaluation) -> str:
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    """The table, what it was made from, and for boxes a table by sequence."""
+    """The table, what it was made from, and for boxes a table by sequence, and by attribute where these are known."""
     low_high = "EAO over sequences of {} to {} frames; robustness is failures per 100 frames."
     amount = f"{evaluation.sequences} sequences, {evaluation.frames:,} frames"
     blocks = [
@@ -193,6 +203,9 @@ def as_markdown(evaluation: Evaluation) -> str:
     ]
     if evaluation.trackers[0].sequences:
         blocks.append(_by_sequence(evaluation))
+    if evaluation.attributes:
+        rows = {row.name: row.attributes for row in evaluation.trackers}
+        blocks.append(attribute_table(evaluation.columns[0], evaluation.attributes, rows))
     return "\n\n".join(block.rstrip("\n") for block in blocks) + "\n"
 
 
@@ -233,10 +246,12 @@ def _plain(evaluation: Evaluation) -> dict[str, Any]:
         {
             "name": row.name, **named(row.scores),
             **({"sequences": {name: named(scores) for name, scores in row.sequences.items()}} if row.sequences else {}),
+            **({"attributes": {key: named(part) for key, part in row.attributes.items()}} if row.attributes else {}),
             **({"curve": row.curve} if row.curve else {}),
             **({"update_ms": row.update_ms} if row.update_ms else {}),
         }
         for row in evaluation.trackers
     ]  # fmt: skip
-    kept = ("results", "dataset", "sequences", "frames", "interval")
-    return {**{key: getattr(evaluation, key) for key in kept}, "trackers": trackers}
+    kept = ("results", "dataset", "protocol", "sequences", "frames", "interval")
+    attributes = {"attributes": evaluation.attributes} if evaluation.attributes else {}
+    return {**{key: getattr(evaluation, key) for key in kept}, **attributes, "trackers": trackers}

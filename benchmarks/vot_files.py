@@ -1,21 +1,23 @@
-"""VOT's files: a description of the dataset in pysot's form, and results in the toolkit's supervised layout.
+"""VOT's files: a description of the dataset in pysot's form, and results in the toolkit's layout.
 
 The description is a JSON object, gzipped or not: for each sequence `gt_rect` (a rectangle or polygon a frame), `width`,
-`height` and, a 0 or 1 a frame, VOT's attributes. Results are `<tracker>/baseline/<sequence>/<sequence>_001.txt` and so
-on, a file a repetition.
+`height` and, a 0 or 1 a frame, VOT's attributes. Results are `<tracker>/<experiment>/<sequence>/<sequence>_001.txt` and
+so on, a file a repetition; long-term ones have a `<sequence>_001_confidence.value` beside each.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from siamtrt.benchmarks.protocols import EXPERIMENTS, LONG_TERM, SUPERVISED
 from siamtrt.benchmarks.regions import (
+    Region,
     RegionTextError,
     Trajectory,
     corners_of,
@@ -26,10 +28,12 @@ from siamtrt.benchmarks.regions import (
 from siamtrt.benchmarks.result_files import OpenFiles, ResultFiles
 from siamtrt.errors import ResultsError
 from siamtrt.files import write_whole
+from siamtrt.runtime.sequence import Sequence
 
-EXPERIMENT = "baseline"
-LAYOUT = f"<tracker>/{EXPERIMENT}/<sequence>/<sequence>_001.txt"
-RESULT = re.compile(rf"(?:.*/)?([^/]+)/{EXPERIMENT}/([^/]+)/\2_(\d{{3}})\.txt")
+LAYOUT = "<tracker>/{}/<sequence>/<sequence>_001.txt"
+RESULT = r"(?:.*/)?([^/]+)/{}/([^/]+)/\2_(\d{{3}})\.txt"
+CONFIDENCES = "_confidence.value"
+ABSENT = re.compile(r"^.*nan.*$", re.I | re.M)
 ATTRIBUTES = ("camera_motion", "illum_change", "motion_change", "size_change", "occlusion")
 LARGEST_SIDE = 1 << 15  # pixels of a frame
 SHOWN = 5  # names in an error
@@ -41,7 +45,7 @@ class VotSequence:
 
     Attributes:
         name: as in the description.
-        truth: (F, V, 2) corners in pixels.
+        truth: (F, V, 2) corners in pixels; NaN where the target is absent.
         frame_size: width and height in pixels.
         attributes: for each of `ATTRIBUTES` that the description has for it, (F,) whether it holds in a frame.
     """
@@ -59,18 +63,43 @@ def is_vot_description(content: Any) -> bool:
     )
 
 
-def sequences_of(content: Mapping[str, Any], source: Path) -> list[VotSequence]:
+def sequences_of(content: Mapping[str, Any], source: Path, protocol: str = SUPERVISED) -> list[VotSequence]:
     """The sequences of a parsed description, in its order.
 
     Raises:
         ResultsError: a sequence without ground truth or frame size, or with one that cannot be.
     """
-    return [_sequence(name, entry, source) for name, entry in content.items()]
+    return [_sequence(name, entry, source, protocol) for name, entry in content.items()]
 
 
-def _sequence(name: str, entry: Any, source: Path) -> VotSequence:
+def sequences_of_videos(videos: list[Sequence], protocol: str = SUPERVISED) -> list[VotSequence]:
+    """The same of sequences with images; the first of each is read for its size.
+
+    Raises:
+        ResultsError: a sequence of which only the first box is known, or one whose target is absent where the protocol
+            does not allow for it.
+        SourceError: an image that cannot be read.
+    """
+    for video in videos:
+        absent = np.flatnonzero(np.isnan(video.truth_xywh).any(axis=1))
+        if video.init_only or (absent.size and (absent[0] == 0 or protocol != LONG_TERM)):
+            received = "the first box alone" if video.init_only else f"frame {absent[0] + 1} without the target"
+            raise ResultsError(
+                f"{protocol} evaluation needs more truth", received=f"{received} in {video.name}",
+                expected="a region in the first frame" if protocol == LONG_TERM else "a region in every frame",
+                fix="choose another --protocol: long-term, or one-pass",
+            )  # fmt: skip
+    return [VotSequence(video.name, truth_of(video), video.frame_size, video.tags) for video in videos]
+
+
+def truth_of(video: Sequence) -> np.ndarray:
+    """(F, V, 2) corners of a sequence's truth in pixels; NaN where the target is absent."""
+    return corners_of(video.regions or [tuple(box) if np.isfinite(box).all() else () for box in video.truth_xywh])
+
+
+def _sequence(name: str, entry: Any, source: Path, protocol: str) -> VotSequence:
     try:
-        regions = [parse_region(",".join(map(str, region))) for region in entry["gt_rect"]]
+        regions = [_region(values, protocol) for values in entry["gt_rect"]]
         if not regions or any(len(region) == 1 for region in regions):
             raise ValueError("no region" if not regions else "a frame without a region")
         width, height = int(entry["width"]), int(entry["height"])
@@ -89,15 +118,24 @@ def _sequence(name: str, entry: Any, source: Path) -> VotSequence:
     return VotSequence(name, corners_of(regions), (width, height), attributes)
 
 
-def find_trajectories(files: ResultFiles, sequences: list[VotSequence]) -> dict[str, dict[str, list[str]]]:
+def _region(values: list[float], protocol: str) -> Region:
+    if protocol == LONG_TERM and any(value != value for value in values):
+        return ()
+    return parse_region(",".join(map(str, values)))
+
+
+def find_trajectories(
+    files: ResultFiles, sequences: list[VotSequence], protocol: str = SUPERVISED
+) -> dict[str, dict[str, list[str]]]:
     """The files of each tracker and sequence, a file a repetition; sequences that are not wanted are left out.
 
     Raises:
         ResultsError: no result in the layout, a tracker twice, or one without some of the sequences.
     """
+    pattern = re.compile(RESULT.format(EXPERIMENTS[protocol]))
     numbered: dict[str, dict[str, dict[str, str]]] = {}
     for titled, name in files.titled:
-        if match := RESULT.fullmatch(titled):
+        if match := pattern.fullmatch(titled):
             tracker, sequence, repetition = match.groups()
             repetitions = numbered.setdefault(tracker, {}).setdefault(sequence, {})
             if repetition in repetitions:
@@ -108,7 +146,8 @@ def find_trajectories(files: ResultFiles, sequences: list[VotSequence]) -> dict[
             repetitions[repetition] = name
     if not numbered:
         raise ResultsError(
-            "no VOT results", received=f"{files.root} with {files.names[0]}", expected=LAYOUT,
+            "no VOT results", received=f"{files.root} with {files.names[0]}",
+            expected=LAYOUT.format(EXPERIMENTS[protocol]),
             fix="name the folder or .zip that holds the trackers' folders, and the dataset they were made on",
         )
     wanted = [sequence.name for sequence in sequences]
@@ -132,20 +171,40 @@ def require_all(tracker: str, wanted: list[str], found: Mapping[str, Any], root:
         )  # fmt: skip
 
 
-def read_trajectory(files: OpenFiles, name: str, sequence: VotSequence) -> Trajectory:
-    """One run.
+def read_trajectory(files: OpenFiles, name: str, frames: int, protocol: str = SUPERVISED) -> Trajectory:
+    """One run. A long-term tracker may say nan where it does not see the target.
 
     Raises:
         ResultsError: unreadable, a line that is no region or that cannot be where it is, or not a line a frame.
     """
-    where, frames = files.root / name, len(sequence.truth)
+    where, text = files.root / name, files.read(name)
     try:
-        trajectory = parse_trajectory(files.read(name))
+        trajectory = parse_trajectory(ABSENT.sub("0", text) if protocol == LONG_TERM else text)
     except RegionTextError as error:
         raise bad_result(where, str(error), "1, 2, 0, a rectangle or a polygon a line") from error
     if len(trajectory.regions) != frames:
-        raise bad_result(where, f"{len(trajectory.regions)} lines", f"{frames}, one for each frame of {sequence.name}")
+        raise bad_result(where, f"{len(trajectory.regions)} lines", f"{frames}, one for each frame")
     return trajectory
+
+
+def confidences_name(result: str) -> str:
+    """The file of confidences that belongs to a long-term result."""
+    return result.removesuffix(".txt") + CONFIDENCES
+
+
+def read_confidences(files: OpenFiles, name: str, frames: int) -> np.ndarray:
+    """(F,) confidences; an empty line, as toolkits write for the first frame, is 0, as they read it.
+
+    Raises:
+        ResultsError: unreadable, a line that is no number, or not a line a frame.
+    """
+    where, lines = files.root / name, files.read(name).splitlines()
+    if len(lines) != frames:
+        raise bad_result(where, f"{len(lines)} lines", f"{frames}, one for each frame")
+    try:
+        return np.array([float(line) if line.strip() else 0.0 for line in lines])
+    except ValueError as error:
+        raise bad_result(where, str(error), "a confidence a line") from error
 
 
 def bad_result(where: Path, received: str, expected: str) -> ResultsError:
@@ -153,14 +212,23 @@ def bad_result(where: Path, received: str, expected: str) -> ResultsError:
     return ResultsError("bad result file", received=f"{where}: {received}", expected=expected, fix="run it again")
 
 
-def save_trajectory(root: Path, tracker: str, sequence: str, trajectory: Trajectory, repetition: int = 1) -> Path:
+def without_experiments(files: ResultFiles) -> ResultFiles:
+    """The files without those of VOT's experiments, which may lie in a tracker's folder beside others."""
+    experiments = {*EXPERIMENTS.values()}
+    others = tuple(name for name in files.names if experiments.isdisjoint(name.split("/")))
+    return replace(files, names=others or files.names)
+
+
+def save_trajectory(
+    root: Path, tracker: str, sequence: str, trajectory: Trajectory, repetition: int = 1, protocol: str = SUPERVISED
+) -> Path:
     """Write one run below `root` where `find_trajectories` and other toolkits look for it; it reads back identically.
 
     Raises:
         OSError: the folder cannot be made.
         SiamtrtError: the file cannot be written.
     """
-    path = root / tracker / EXPERIMENT / sequence / f"{sequence}_{repetition:03d}.txt"
+    path = root / tracker / EXPERIMENTS[protocol] / sequence / f"{sequence}_{repetition:03d}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, format_trajectory(trajectory).encode())
     return path

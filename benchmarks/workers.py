@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -18,25 +19,12 @@ import numpy as np
 
 from siamtrt import errors
 from siamtrt.backends import Backend
-from siamtrt.benchmarks.run_files import save_track
+from siamtrt.benchmarks.tasks import Task, run_sequence
 from siamtrt.errors import SiamtrtError
-from siamtrt.runtime.sequence import Sequence as Video
-from siamtrt.runtime.track import tracked_frames
 from siamtrt.runtime.tracker import Tracker
 
 THREADS = 1  # of a tracker, at any number of workers: sums in another order would give other boxes
 END_S = 5.0  # after which a worker that was told to stop is killed
-
-
-@dataclass(frozen=True)
-class Task:
-    """One sequence for one tracker, and where its files go."""
-
-    bundle: Path
-    backend: Backend
-    sequence: Video
-    results: Path
-    tracker: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ def run_tasks(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
         try:
             for task in tasks:
                 if failure := _attempt(task, cache):
-                    raise _rebuilt(failure, task)
+                    raise rebuilt(failure, task)
                 yield task
         finally:
             cache.close()
@@ -100,24 +88,31 @@ def run_tasks(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
 def _attempt(task: Task, cache: TrackerCache, parent: int | None = None) -> Failure | None:
     """Do a task; an orphan stops in the middle of it, and leaves its sequence to the next evaluation."""
     try:
-        tracker, truth = cache.get(task.bundle, task.backend), task.sequence.truth_xywh
-        boxes, times = [], []
-        for frame in tracked_frames(tracker, task.sequence.open(), lambda _: truth[0].tolist()):
-            boxes.append(frame.box_xywh)
-            if frame.result:
-                times.append(frame.result.times.total_ms)
-            if parent is not None and os.getppid() != parent:
-                raise SystemExit
-        save_track(task.results, task.tracker, task.sequence.name, np.array(boxes), np.array(times))
-    except SiamtrtError as error:
-        parts = error.what, str(error.received), str(error.expected), error.fix
-        return Failure(type(error).__name__, str(error), parts)
-    except Exception:
-        return Failure("", traceback.format_exc())
+        tracker, source = cache.get(task.bundle, task.backend), task.sequence.open()
+        watched = dataclasses.replace(source, frames=_watched(source.frames, parent))
+        run_sequence(task, tracker, watched)
+    except Exception as error:
+        return failure_of(error)
     return None
 
 
-def _rebuilt(failure: Failure, task: Task) -> Exception:
+def failure_of(error: Exception) -> Failure:
+    """An exception that is being handled, to be sent."""
+    if isinstance(error, SiamtrtError):
+        parts = error.what, str(error.received), str(error.expected), error.fix
+        return Failure(type(error).__name__, str(error), parts)
+    return Failure("", traceback.format_exc())
+
+
+def _watched(frames: Iterator[np.ndarray], parent: int | None) -> Iterator[np.ndarray]:
+    for frame in frames:
+        if parent is not None and os.getppid() != parent:
+            raise SystemExit
+        yield frame
+
+
+def rebuilt(failure: Failure, task: Task) -> Exception:
+    """The exception again, with the names of tracker and sequence."""
     where = f"{task.tracker} on {task.sequence.name}"
     if failure.parts is None:
         return RuntimeError(f"{where}: {failure.text}")
@@ -171,7 +166,7 @@ def _dispatched(waiting: deque[Task], connections: list[Connection]) -> Iterator
             except (EOFError, OSError):
                 raise _died(task) from None
             if failure:
-                raise _rebuilt(failure, task)
+                raise rebuilt(failure, task)
             idle.append(ready)
             yield task
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from siamtrt.errors import SourceError
 from siamtrt.runtime.layout_data import OTB_RANGES, UAV_FOLDERS, uav_range
+from siamtrt.runtime.layout_folder import Folder, checked, images_in, name_of
+from siamtrt.runtime.layout_vot import is_vot, listed, vot_sequence
 from siamtrt.runtime.sequence import Sequence, mismatch
-from siamtrt.runtime.sources import list_images
 from siamtrt.runtime.truth_files import read_boxes, read_flags, read_lines, read_table, unreadable
 
 OTB_TRUTH, IMAGES = "groundtruth_rect.txt", "img"
@@ -31,24 +30,16 @@ NFS_STRIDE = 8  # lines a frame in the 30 FPS part, whose truth was written at 2
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv")
 LAYOUTS = (
     f"<name>/{OTB_TRUTH} with <name>/{IMAGES}, <name>/{GOT_TRUTH} beside its images, <name>.mp4 with <name>.txt, or "
-    "the folders of UAV123, LaSOT, TrackingNet, NfS, TLP or TColor128"
+    "the folders of VOT, UAV123, LaSOT, TrackingNet, NfS, TLP or TColor128"
 )
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder and the names in it."""
-
-    path: Path
-    folders: frozenset[str]
-    files: tuple[str, ...]
 
 
 def sequences_below(root: Path) -> list[Sequence]:
     """Every sequence below a folder, or the folder itself, sorted by name.
 
     Raises:
-        SourceError: a ground truth cannot be read, its images are missing, or are not as many as its lines.
+        SourceError: a ground truth cannot be read, its images are missing, or are not as many as its lines; a sequence
+            that VOT's list names is missing.
     """
     found: list[Sequence] = []
     for path, folders, files in os.walk(root):
@@ -57,7 +48,8 @@ def sequences_below(root: Path) -> list[Sequence]:
         found += here
         images = {sequence.frames for sequence in here}  # a dataset has millions; they are not looked through
         images |= {folder.path / name for name in BESIDE_ANNO if ANNO in folders}
-        folders[:] = [name for name in folders if folder.path / name not in images]
+        within = listed(folder) or folders
+        folders[:] = [name for name in within if folder.path / name not in images]
     return sorted(found, key=lambda sequence: (sequence.name, sequence.frames, sequence.layout))
 
 
@@ -80,10 +72,10 @@ def _otb(folder: Folder) -> list[Sequence]:
 
 
 def _otb_target(path: Path, truth: str, target: str | None) -> Sequence:
-    name = _name(path)
+    name = name_of(path)
     if len(re.split(r"[,\s]+", read_lines(path / truth)[0])) == 6:
         return _tlp(path, truth)
-    boxes, images = read_boxes(path / truth), _images(path / IMAGES)
+    boxes, images = read_boxes(path / truth), images_in(path / IMAGES)
     first, last = OTB_RANGES.get(name.casefold(), (1, 0))
     within = [index for index, image in enumerate(images) if first <= _number(image) <= last]
     chosen: tuple[Path, ...] = ()
@@ -92,20 +84,22 @@ def _otb_target(path: Path, truth: str, target: str | None) -> Sequence:
         images = [images[index] for index in within]
         chosen = tuple(images)
     name = f"{name}-{target}" if target else name
-    return _checked(Sequence(name, path / IMAGES, boxes, images=chosen, layout="OTB"), images)
+    return checked(Sequence(name, path / IMAGES, boxes, images=chosen, layout="OTB"), images)
 
 
 def _tlp(path: Path, truth: str) -> Sequence:
     """TLP: `frame,x,y,w,h,lost` a line."""
     rows = read_table(path / truth, 6, "six numbers a line: frame,x,y,w,h,lost")
     boxes = np.where(rows[:, 5:] == 1, np.nan, rows[:, 1:5])
-    return _checked(Sequence(_name(path), path / IMAGES, boxes, layout="TLP"), _images(path / IMAGES))
+    return checked(Sequence(name_of(path), path / IMAGES, boxes, layout="TLP"), images_in(path / IMAGES))
 
 
-def _got_or_lasot(folder: Folder) -> list[Sequence]:
+def _got_lasot_or_vot(folder: Folder) -> list[Sequence]:
     if GOT_TRUTH not in folder.files:
         return []
-    return [_lasot(folder) if IMAGES in folder.folders else _got(folder)]
+    if IMAGES in folder.folders:
+        return [_lasot(folder)]
+    return [vot_sequence(folder) if is_vot(folder) else _got(folder)]
 
 
 def _lasot(folder: Folder) -> Sequence:
@@ -113,11 +107,11 @@ def _lasot(folder: Folder) -> Sequence:
     boxes = read_boxes(path / GOT_TRUTH)
     for flags in LASOT_FLAGS:
         boxes[read_flags(path / flags, len(boxes))] = np.nan
-    images = _images(path / IMAGES)
+    images = images_in(path / IMAGES)
     chosen: tuple[Path, ...] = ()
     if path.name == "monkey-17" and len(images) > len(boxes):  # its toolkit cuts the results to the truth's 2260 lines
         chosen = tuple(images[: len(boxes)])
-    return _checked(Sequence(_name(path), path / IMAGES, boxes, images=chosen, layout="LaSOT"), chosen or images)
+    return checked(Sequence(name_of(path), path / IMAGES, boxes, images=chosen, layout="LaSOT"), chosen or images)
 
 
 def _got(folder: Folder) -> Sequence:
@@ -128,7 +122,7 @@ def _got(folder: Folder) -> Sequence:
             boxes[read_flags(path / "absence.label", len(boxes))] = np.nan
         if "cover.label" in folder.files:
             boxes[_hidden(path / "cover.label", len(boxes))] = np.nan
-    return _checked(Sequence(_name(path), path, boxes, layout="GOT-10k"), _images(path))
+    return checked(Sequence(name_of(path), path, boxes, layout="GOT-10k"), images_in(path))
 
 
 def _hidden(path: Path, count: int) -> np.ndarray:
@@ -151,11 +145,11 @@ def _uav(folder: Folder) -> list[Sequence]:
 def _uav_sequence(truth: Path, videos: Path, part: str) -> Sequence:
     boxes = read_boxes(truth)
     video, first, last = uav_range(truth.stem, part) or (truth.stem, 1, len(boxes))
-    within = tuple(image for image in _images(videos / video) if first <= _number(image) <= last)
+    within = tuple(image for image in images_in(videos / video) if first <= _number(image) <= last)
     sequence = Sequence(truth.stem, videos / video, boxes, images=within, layout=part)
     if len(within) != last + 1 - first:
         raise mismatch(sequence, f"{len(within)} of the images {first} to {last}")
-    return _checked(sequence, within)
+    return checked(sequence, within)
 
 
 def _trackingnet(folder: Folder) -> list[Sequence]:
@@ -168,7 +162,7 @@ def _trackingnet(folder: Folder) -> list[Sequence]:
 
 
 def _numbered(truth: Path, frames: Path, layout: str) -> Sequence:
-    return _checked(Sequence(truth.stem, frames, read_boxes(truth), layout=layout), _images(frames))
+    return checked(Sequence(truth.stem, frames, read_boxes(truth), layout=layout), images_in(frames))
 
 
 def _nfs(folder: Folder) -> list[Sequence]:
@@ -181,7 +175,7 @@ def _nfs(folder: Folder) -> list[Sequence]:
 def _nfs_sequence(truth: Path, rate: str) -> Sequence:
     corners = read_table(truth, 5, "a line of target x1 y1 x2 y2 a frame")[:, 1:]
     frames = truth.with_suffix("")
-    images = _images(frames)
+    images = images_in(frames)
     if abs(len(corners) / max(len(images), 1) - NFS_STRIDE) < 1:
         corners = corners[::NFS_STRIDE]
     chosen: tuple[Path, ...] = ()
@@ -190,7 +184,7 @@ def _nfs_sequence(truth: Path, rate: str) -> Sequence:
         corners, images = corners[:count], images[:count]
         chosen = tuple(images)
     boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return _checked(Sequence(truth.stem, frames, boxes, images=chosen, layout=f"NfS{rate}"), images)
+    return checked(Sequence(truth.stem, frames, boxes, images=chosen, layout=f"NfS{rate}"), images)
 
 
 def _tcolor(folder: Folder) -> list[Sequence]:
@@ -202,38 +196,20 @@ def _tcolor(folder: Folder) -> list[Sequence]:
 def _tcolor_sequence(path: Path, truth: str) -> Sequence:
     boxes = read_boxes(path / truth)
     first, last = read_table(path / truth.replace("_gt.txt", "_frames.txt"), 2, "first,last")[0]
-    within = tuple(image for image in _images(path / IMAGES) if first <= _number(image) <= last)
-    return _checked(Sequence(_name(path), path / IMAGES, boxes, images=within, layout="TColor128"), within)
+    within = tuple(image for image in images_in(path / IMAGES) if first <= _number(image) <= last)
+    return checked(Sequence(name_of(path), path / IMAGES, boxes, images=within, layout="TColor128"), within)
 
 
 PARTS: tuple[Callable[[Folder], list[Sequence]], ...] = (
-    _otb, _got_or_lasot, _uav, _trackingnet, _nfs, _tcolor, _videos_in,
+    _otb, _got_lasot_or_vot, _uav, _trackingnet, _nfs, _tcolor, _videos_in,
 )  # fmt: skip
-
-
-def _name(path: Path) -> str:
-    return path.resolve().name
 
 
 def _texts(folder: Folder) -> list[str]:
     return [name for name in folder.files if name.endswith(".txt")]
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise SourceError(
-            "no such source", received=str(folder), expected="a folder of images", fix="check that it was unpacked"
-        )
-    return list_images(folder)
-
-
 def _number(image: Path) -> int:
     """The number a file's name ends with; -1 without."""
     digits = re.search(r"(\d+)$", image.stem)
     return int(digits[1]) if digits else -1
-
-
-def _checked(sequence: Sequence, images: list[Path] | tuple[Path, ...]) -> Sequence:
-    if len(images) != len(sequence.truth_xywh) and not sequence.init_only:
-        raise mismatch(sequence, f"{len(images)} images")
-    return sequence

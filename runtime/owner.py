@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from siamtrt.backends import Backend
+from siamtrt.default_tracker import default_bundle
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.session import Session, open_sessions
 
@@ -28,14 +29,15 @@ class SessionOwner:
 
     @classmethod
     def load(
-        cls: type[Owner], bundle: Path | str, backend: Backend = "auto", *, threads: int | None = None,
+        cls: type[Owner], bundle: Path | str | None = None, backend: Backend = "auto", *, threads: int | None = None,
         checkpoint: Path | str | None = None,
     ) -> Owner:  # fmt: skip
-        """Open a bundle; arguments and errors are those of `open_session`.
+        """Open a bundle, the default tracker's unless one is named; arguments and errors are those of `open_session`.
 
         Raises:
             SiamtrtError: the bundle is for another number of targets.
         """
+        bundle = default_bundle() if bundle is None else bundle
         manifest, sessions = open_sessions(bundle, backend=backend, threads=threads, checkpoint=checkpoint)
         try:
             return cls(manifest, sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class Sequence:
         frames: a video, or a folder of images.
         images: those of the folder that belong to the sequence, in order; empty where all do.
         layout: the dataset's whose folders it was found in, of `siamtrt.runtime.layouts`; empty where unknown.
+        regions: VOT's truth, the numbers of each line, none where the target is absent; empty where boxes are it.
+        tags: VOT's attributes by name, (F,) whether it holds in a frame.
     """
 
     name: str
@@ -28,11 +30,23 @@ class Sequence:
     truth_xywh: np.ndarray
     images: tuple[Path, ...] = field(default=(), kw_only=True)
     layout: str = field(default="", kw_only=True)
+    regions: tuple[tuple[float, ...], ...] = field(default=(), kw_only=True)
+    tags: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
 
     @property
     def init_only(self) -> bool:
         """Whether the first box is all that is known."""
         return len(self.truth_xywh) == 1
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height in pixels, of the first frame.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        height, width = next(iter(self.open())).shape[:2]
+        return width, height
 
     def open(self) -> FrameSource:
         """The frames, from the first.

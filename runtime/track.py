@@ -1,4 +1,4 @@
-"""Track a target through a source: the loop behind `siamtrt track` and `siamtrt bench`."""
+"""Track a target through a source: the loop behind `siamtrt track`."""
 
 from __future__ import annotations
 

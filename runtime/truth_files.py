@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -16,11 +17,30 @@ def read_boxes(path: Path) -> np.ndarray:
     Raises:
         SourceError: no line, or one that is not four numbers.
     """
-    rows = [re.split(r"[,\s]+", line) for line in read_lines(path)]
+    rows = [split_line(line) for line in read_lines(path)]
     try:
         return np.array([[float(value) for value in row] for row in rows]).reshape(len(rows), 4)
     except ValueError as error:
         raise unreadable(path, str(error), "four numbers a line: x,y,w,h") from error
+
+
+def read_regions(path: Path) -> tuple[tuple[float, ...], ...]:
+    """The numbers of each line: `x,y,w,h`, or x and y of three and more corners; none where one of them is NaN.
+
+    Raises:
+        SourceError: no line, or one that is neither.
+    """
+    regions = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            region = tuple(float(value) for value in split_line(line))
+        except ValueError:
+            region = ()
+        if len(region) < 4 or len(region) % 2 or any(map(math.isinf, region)):
+            expected = "x,y,w,h, or x,y of three and more corners a line; masks, of VOT2020 and later, are not read"
+            raise unreadable(path, f"line {number} {line[:60]!r}", expected)
+        regions.append(() if any(map(math.isnan, region)) else region)
+    return tuple(regions)
 
 
 def read_flags(path: Path, count: int) -> np.ndarray:
@@ -42,11 +62,16 @@ def read_table(path: Path, columns: int, expected: str) -> np.ndarray:
     Raises:
         SourceError: no line, or one with fewer numbers.
     """
-    rows = [re.split(r"[,\s]+", line)[:columns] for line in read_lines(path)]
+    rows = [split_line(line)[:columns] for line in read_lines(path)]
     try:
         return np.array([[float(value) for value in row] for row in rows]).reshape(len(rows), columns)
     except ValueError as error:
         raise unreadable(path, str(error), expected) from error
+
+
+def split_line(line: str) -> list[str]:
+    """What commas, tabs and spaces separate."""
+    return re.split(r"[,\s]+", line)
 
 
 def read_lines(path: Path) -> list[str]:

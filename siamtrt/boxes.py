@@ -84,4 +84,4 @@ def iou(a_xywh: np.ndarray, b_xywh: np.ndarray) -> np.ndarray:
     overlap = np.prod(np.clip(upper - lower, 0.0, None), axis=-1)
     union = np.prod(a[..., 2:], axis=-1) + np.prod(b[..., 2:], axis=-1) - overlap
     with np.errstate(invalid="ignore"):
-        return np.where(union == 0, 0.0, overlap / union)
+        return np.where(union == 0, 0.0, np.minimum(overlap / union, 1.0))  # x + w - x may exceed w by a rounding

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from siamtrt import __version__
-from siamtrt.backends import BACKENDS, Backend
+from siamtrt.backends import Backend
+from siamtrt.cli_bench import bench
 from siamtrt.cli_compare import compare
 from siamtrt.cli_eval import evaluate
 from siamtrt.cli_precision import calibrate, calibrate_and_report
 from siamtrt.cli_predict import predict
+from siamtrt.cli_report import report
+from siamtrt.cli_source import source_options
+from siamtrt.cli_train import train
 from siamtrt.errors import MissingPackageError, SiamtrtError
 from siamtrt.precision import DEFAULT_IOU_DROP
 
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from siamtrt.boxes import BoxXywh
 
 BAD_INPUT = 2
-MOST_THREADS = 64  # beyond the cores, ONNX Runtime's threads spin: a million hang for minutes
 MOST_TARGETS = 64  # of one search; the graph's memory grows with it
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
@@ -150,25 +153,8 @@ def build(
         click.echo(f"{record.file}: {record.size_bytes / 1e6:.1f} MB in {record.build_seconds:.1f} s")
 
 
-def _source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What `track` and `bench` share."""
-    options = [
-        click.argument("bundle", type=PathArgument),
-        click.argument("source"),
-        click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
-        click.option(
-            "--threads", type=click.IntRange(1, MOST_THREADS),
-            help="CPU threads; default by network size. 1 is steadiest on a live camera.",
-        ),
-        click.option("--checkpoint", type=PathArgument, help="For --backend torch: the file the bundle came from."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @main.command()
-@_source_options
+@source_options
 @click.option("--init", help="The target in the first frame: x,y,w,h in pixels. Without it, draw it with the mouse.")
 @click.option("--save", type=PathArgument, help="Annotated video to write (.mp4, .avi, .mkv).")
 @click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score,polygon.")
@@ -209,37 +195,6 @@ def _box_chooser(init: str | None) -> Callable[[np.ndarray], BoxXywh]:
 
 
 @main.command()
-@_source_options
-@click.option("--init", required=True, help="The target in the first frame: x,y,w,h in pixels.")
-@click.option("--warm-up", type=click.IntRange(0), default=20, show_default=True, help="Updates left out.")
-@click.option("--max-frames", type=click.IntRange(2), help="Stop after this many frames.")
-@click.option("-o", "--output", type=PathArgument, help="Also write OUTPUT.json (raw samples) and OUTPUT.md.")
-def bench(
-    bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str,
-    warm_up: int, max_frames: int | None, output: Path | None,
-) -> None:  # fmt: skip
-    """Measure every stage of an update on SOURCE, beside the paper's figure.
-
-    Example: siamtrt bench nanotrack_v2 flight.mp4 --init 120,80,64,48 -o report
-    """
-    from siamtrt.benchmarks.harness import as_markdown, bench_source, report_paths, save_report
-    from siamtrt.boxes import parse_box
-    from siamtrt.files import require_place
-    from siamtrt.runtime.sources import open_source
-    from siamtrt.runtime.tracker import Tracker
-
-    box = parse_box(init)
-    for path in report_paths(output) if output else ():
-        require_place(path)
-    frames = open_source(source)
-    with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
-        report = bench_source(tracker, frames, box, bundle, warm_up, max_frames)
-    click.echo(as_markdown(report), nl=False)
-    for path in save_report(report, output) if output else ():
-        click.echo(f"wrote {path}")
-
-
-@main.command()
 def models() -> None:
     """List the trackers: paper, crops, parameters, GMACs, and how each was verified."""
     from siamtrt.models.table import as_table, model_rows
@@ -264,10 +219,13 @@ def doctor() -> None:
     click.echo(describe_installation())
 
 
+main.add_command(bench)
 main.add_command(calibrate)
 main.add_command(compare)
 main.add_command(evaluate)
 main.add_command(predict)
+main.add_command(report)
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

@@ -42,7 +42,7 @@ CAR = "lossy/baseline/car/car_001.txt"
     ("text", "says"),
     [
         ("", "no line"),
-        (f"1\n{BOX}\n{BOX}\n", "3 lines; expected 4, one for each frame of car"),
+        (f"1\n{BOX}\n{BOX}\n", "3 lines; expected 4, one for each frame"),
         ("1\n" + f"{BOX}\n" * 4, "5 lines; expected 4"),
         (f"1\n{BOX}\n1,2,nan,4\n{BOX}\n", "line 3 '1,2,nan,4', which is not finite"),
         (f"1\n{BOX}\n3\n{BOX}\n", "line 3 '3', which is none of the codes 0 (skipped), 1 (initialised), 2 (failed)"),

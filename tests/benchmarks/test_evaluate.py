@@ -24,9 +24,11 @@ from siamtrt.benchmarks import workers
 from siamtrt.benchmarks.evaluate import Options, evaluate_bundles
 from siamtrt.benchmarks.metrics import success_auc
 from siamtrt.benchmarks.otb_files import read_boxes
+from siamtrt.benchmarks.protocols import Protocol
 from siamtrt.benchmarks.result_files import find_files
 from siamtrt.benchmarks.score_results import score_results
-from siamtrt.benchmarks.workers import Task, run_tasks
+from siamtrt.benchmarks.tasks import Task
+from siamtrt.benchmarks.workers import run_tasks
 from siamtrt.cli import main
 from siamtrt.errors import FrameError, ResultsError, SiamtrtError
 from siamtrt.runtime.sequences import find_sequences
@@ -171,8 +173,8 @@ def test_workers_write_the_same_and_name_what_fails(tiny_bundle, dataset, undist
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(tiny_bundle, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "save_track", lambda *_: 1 / 0)
-    tasks = [Task(tiny_bundle, "onnxruntime", find_sequences(dataset)[0], tmp_path, "tiny")]
+    monkeypatch.setattr(workers, "run_sequence", lambda *_: 1 / 0)
+    tasks = [Task(tiny_bundle, "onnxruntime", find_sequences(dataset)[0], tmp_path, "tiny", Protocol())]
     with pytest.raises(RuntimeError, match=r"(?s)tiny on Ball: Traceback .*ZeroDivisionError"):
         list(run_tasks(tasks, 1))
 
@@ -286,7 +288,7 @@ def test_without_ground_truth_the_boxes_are_written(tiny_bundle, short_video, tm
         run = command(tiny_bundle, "--dataset", tmp_path / "test", "-o", tmp_path / "results")
         assert run.exit_code == 0, run.output
         assert "boxes only" in run.stdout
-    assert len((tmp_path / "results" / "tiny" / f"{folder.name}.txt").read_text().splitlines()) == 3
+    assert len((tmp_path / "results" / "tiny" / folder.name / f"{folder.name}_001.txt").read_text().splitlines()) == 3
 
 
 # --- what is refused, before anything is written

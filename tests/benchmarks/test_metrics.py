@@ -34,8 +34,18 @@ def test_iou_by_hand():
     np.testing.assert_array_equal(b, before[1])
 
 
+def test_iou_of_a_box_with_itself_is_not_above_one():
+    """Where sides and sums are rounded it was, and then counted for the threshold of 1."""
+    boxes = np.random.default_rng(0).uniform(0.1, 200, (500, 4))
+    overlap = iou(boxes, boxes)
+    assert overlap.max() == 1.0
+    assert overlap.min() > 1 - 1e-12
+    assert success_auc(boxes, boxes) == pytest.approx(20 / 21)
+
+
 def test_perfect_tracking_scores_one_but_for_the_last_threshold():
     truth = np.array([[0, 0, 10, 10], [np.nan] * 4])
     assert success_auc(truth, truth) == pytest.approx(20 / 21)
     assert precision(truth + np.array([15, 0, 0, 0]), truth) == 1.0
+    assert precision(truth + np.array([20, 0, 0, 0]), truth) == 1.0
     assert precision(truth + np.array([21, 0, 0, 0]), truth) == 0.0

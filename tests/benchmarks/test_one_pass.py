@@ -94,11 +94,47 @@ def test_ao_and_sr_are_over_the_frames_of_all_sequences():
     ],
 )
 def test_frames_without_the_target(layout, expected):
-    truth = boxes([0, 0, 10, 10], NAN, [1, 0, 10, 10], NAN)
+    truth = boxes([5, 5, 10, 10], NAN, [6, 5, 10, 10], NAN)
     truths = {"one": Truth(truth, layout)}
-    means, rows = one_pass_scores({"one": np.where(np.isnan(truth), 5, truth)}, truths)
+    means, rows = one_pass_scores({"one": np.where(np.isnan(truth), 9, truth)}, truths)
     assert columns_of(truths) == COLUMNS
     assert means == rows["one"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("layout", ["OTB", "LaSOT", "UAV123"])
+def test_a_truth_that_is_not_wholly_positive_is_lost_to_success_and_won_for_precision(layout):
+    """As OTB's toolkit, and LaSOT's and UAV123's after it, have it; in other layouts it is a box like any other."""
+    truth = boxes([5, 5, 10, 10], [0, 5, 10, 10], [5, -3, 10, 10], [0, 0, 0, 0])
+    expected = (20 / 21 / 4, 1, 1)
+    _, rows = one_pass_scores({"one": truth + np.array([0, 0, 50, 0])}, {"one": Truth(truth, layout)})
+    assert rows["one"] == pytest.approx(expected)
+    _, rows = one_pass_scores({"one": truth}, {"one": Truth(truth, "TLP")})
+    assert rows["one"] == pytest.approx((3 * 20 / 21 / 4, 1, 1))
+
+
+def test_the_first_box_is_the_given_one():
+    truth = boxes([5, 5, 10, 10], [5, 5, 10, 10])
+    tracked = boxes([50, 50, 1, 1], [5, 5, 10, 10])
+    _, rows = one_pass_scores({"one": tracked}, {"one": Truth(truth)})
+    assert rows["one"] == pytest.approx((20 / 21, 1, 1))
+    assert tracked[0, 0] == 50
+
+
+def test_runs_of_one_sequence_count_alike():
+    truth = Truth(boxes(*[[0, 0, 10, 10]] * 3), "GOT-10k", SIZE)
+    lost = np.full((3, 4), 50.0)
+    means, rows = one_pass_scores({"one": np.stack([truth.boxes_xywh, lost])}, {"one": truth})
+    assert means == rows["one"]
+    assert means[3:] == (0.5, 0.5, 0.5)
+    assert means[1] == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_a_target_that_is_never_there_has_no_score():
+    truth = boxes(NAN, NAN)
+    _, rows = one_pass_scores({"one": np.ones((2, 4)), "two": np.ones((2, 4))}, {
+        "one": Truth(truth), "two": Truth(np.ones((2, 4))),
+    })  # fmt: skip
+    assert np.isnan(rows["one"]).all()
 
 
 def test_the_size_of_a_frame_is_the_first_images(tmp_path):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamtrt.benchmarks.overlap import FEW_CELLS, overlaps
+from siamtrt.benchmarks.overlap import FEW_CELLS, overlaps, surely_meet
 from siamtrt.benchmarks.regions import corners_of
 
 FRAME = (60, 50)
@@ -111,3 +111,31 @@ def test_huge_regions_cost_no_more_than_the_frame():
     a, b = corners_of([(-1e9, -1e9, 2e9, 2e9)]), corners_of([(10, 10, 20, 20)])
     assert overlaps(a, b, FRAME)[0] == pytest.approx(21 * 21 / (60 * 50))
     assert overlaps(a, a, FRAME)[0] == 1
+
+
+def test_what_surely_meets_does():
+    """Never where pixels say otherwise, and often where they share a quarter."""
+    rng = np.random.default_rng(3)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, (3000, 4)), axis=1)
+    a = rng.uniform(-10, 60, (3000, 1, 2)) + 15 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    b = corners_of(np.hstack([a.min(axis=1) + rng.uniform(-15, 15, (3000, 2)), rng.uniform(0, 30, (3000, 2))]))
+    exact = overlaps(a, b, FRAME)
+    quick = np.array([surely_meet(*pair, FRAME) for pair in zip(a, b, strict=True)])
+    assert (exact[quick] > 0).all()
+    assert quick[exact > 0.25].mean() > 0.5
+    assert quick.sum() > 200
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((0, 0, 20, 0, 0, 20), (22, 22, 22, 2, 2, 22)),  # triangles 2.8 pixels apart, the middle between them
+        ((0, 0, 20, 0, 0, 20), (12, 12, 20, 20)),  # a box in the empty corner of a triangle's bounds
+        ((70, 10, 20, 20), (65, 10, 30, 20)),  # behind the frame's edge
+    ],
+)
+def test_bounds_that_meet_are_not_enough(a, b):
+    for pair in ((a, b), (b, a)):
+        corners = [corners_of([tuple(map(float, region))]) for region in pair]
+        assert overlaps(*corners, FRAME)[0] == 0
+        assert not surely_meet(corners[0][0], corners[1][0], FRAME)

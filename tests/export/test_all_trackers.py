@@ -19,7 +19,7 @@ EVERY_TARGET, COMMON_TARGETS, ONE_TARGET, NO_TARGET = ("sm75", "sm86", "sm89", "
 TRACKERS = {
     "nanotrack_v1": EVERY_TARGET, "nanotrack_v2": EVERY_TARGET, "nanotrack_v3": EVERY_TARGET,
     "siamrpn_alex_dwxcorr": EVERY_TARGET, "siamrpn_mobilev2_l234_dwxcorr": COMMON_TARGETS,
-    "siamrpn_r50_l234_dwxcorr": ONE_TARGET, "siamrpn_alex": COMMON_TARGETS,
+    "siamrpn_r50_l234_dwxcorr": ONE_TARGET, "siamrpn_alex": COMMON_TARGETS, "siamrpn_mobilev2_small": ONE_TARGET,
     "dasiamrpn_vot": COMMON_TARGETS, "dasiamrpn_big": NO_TARGET, "dasiamrpn_lt": ONE_TARGET,
     "siammask_r50_l3": ONE_TARGET,
     "siamfc_alexnet": COMMON_TARGETS, "siamdw_siamfcres22": COMMON_TARGETS, "siamdw_siamfcincep22": COMMON_TARGETS,

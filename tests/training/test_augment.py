@@ -40,9 +40,10 @@ def test_sides_stretch_each_axis_on_its_own(picture):
     np.testing.assert_allclose(crop, between[80:160, 81:241:2], atol=2)
 
 
-def test_a_turn_is_clockwise(picture):
-    upright = warped_crop(picture, np.array([160.0, 120.0]), np.array([101.0, 101.0]), 101)
-    turned = warped_crop(picture, np.array([160.0, 120.0]), np.array([101.0, 101.0]), 101, 90.0)
+@pytest.mark.parametrize("sides", [(101.0, 101.0), (101.0, 51.0)])
+def test_a_turn_is_clockwise_and_of_the_finished_square(picture, sides):
+    place = np.array([160.0, 120.0]), np.array(sides), 101
+    upright, turned = warped_crop(picture, *place), warped_crop(picture, *place, 90.0)
     np.testing.assert_allclose(turned.astype(int), np.rot90(upright, -1).astype(int), atol=2)
 
 
