@@ -39,7 +39,7 @@ STAGES = {
 class BenchReport:
     """One benchmark: what ran, on what, how fast. `fps` is 1000 / median of the whole update.
 
-    `contenders`: ours first, where it was compared.
+    `contenders`: ours first, where it was compared. `command`: what measures it again, where a command did.
     """
 
     model: str
@@ -55,6 +55,7 @@ class BenchReport:
     environment: dict[str, object]
     raw_ms: dict[str, list[float]]
     contenders: tuple[ContenderSummary, ...] = ()
+    command: str = ""
 
 
 def bench_source(

@@ -106,9 +106,8 @@ def _rivals_table(name: str, report: BenchReport) -> Table:
 def bench_command(found: Found[BenchReport]) -> str:
     """What measures it again; a report without its command names what only its user knows in capitals."""
     report = found.content
-    recorded = getattr(report, "command", "")
-    if recorded:
-        return str(recorded)
+    if report.command:
+        return report.command
     options = ["--init", "X,Y,W,H", "--backend", report.backend, "--warm-up", str(report.warm_up)]
     return shlex.join(["siamtrt", "bench", f"BUNDLE_OF_{report.model}", report.source, *options, "-o", found.path.stem])
 

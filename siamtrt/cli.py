@@ -36,7 +36,9 @@ BAD_INPUT = 2
 MOST_TARGETS = 64  # of one search; the graph's memory grows with it
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
-EXPORT_PACKAGES = {"torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"}
+EXTRAS = {  # what brings a package that a command imports
+    **dict.fromkeys(("torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"), "export"), "yaml": "train",
+}  # fmt: skip
 
 
 class ReportingGroup(click.Group):
@@ -49,7 +51,7 @@ class ReportingGroup(click.Group):
             click.echo(f"siamtrt: {error}", err=True)
             sys.exit(BAD_INPUT)
         except ModuleNotFoundError as error:
-            if error.name not in EXPORT_PACKAGES:
+            if error.name not in EXTRAS:
                 raise
             click.echo(f"siamtrt: {_missing(error.name)}", err=True)
             sys.exit(BAD_INPUT)
@@ -65,8 +67,9 @@ class ReportingGroup(click.Group):
 
 def _missing(package: str) -> MissingPackageError:
     return MissingPackageError(
-        "a package this command needs is not installed", received=f"no {package}", expected="the export extra",
-        fix="pip install 'siamtrt[export]'; `siamtrt doctor` lists everything",
+        "a package this command needs is not installed", received=f"no {package}",
+        expected=f"the {EXTRAS[package]} extra",
+        fix=f"pip install 'siamtrt[{EXTRAS[package]}]'; `siamtrt doctor` lists everything",
     )
 
 
@@ -90,21 +93,24 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("checkpoint", type=PathArgument)
+@click.argument("checkpoint", required=False, type=PathArgument)
 @click.option("-o", "--output", "bundle", required=True, type=PathArgument, help="Bundle directory to write.")
 @click.option("--model", help="Preset name; needed only where the parameter names fit several.")
 @click.option("--batch", type=click.IntRange(1, MOST_TARGETS), default=1, show_default=True, help="Targets a search.")
-def export(checkpoint: Path, bundle: Path, model: str | None, batch: int) -> None:
+def export(checkpoint: Path | None, bundle: Path, model: str | None, batch: int) -> None:
     """Split a PyTorch CHECKPOINT into template.onnx, search.onnx and what else its tracker runs.
+
+    Without CHECKPOINT it is the tracker that comes with siamtrt.
 
     A bundle with --batch N is for Python's MultiTracker, which follows up to N targets with one search a frame.
 
     Example: siamtrt export nanotrackv2.pth -o nanotrack_v2
     """
+    from siamtrt.default_tracker import WEIGHTS
     from siamtrt.export.bundle import export_bundle
 
     report = functools.partial(click.echo, err=True)
-    manifest = export_bundle(checkpoint, bundle, model, lambda step: report(f"{step} ..."), batch)
+    manifest = export_bundle(checkpoint or WEIGHTS, bundle, model, lambda step: report(f"{step} ..."), batch)
     worst = max(manifest.parity.values())
     click.echo(f"{bundle}: {manifest.model}, equal to PyTorch within {worst:.1e} of the largest output")
 
@@ -166,7 +172,9 @@ def track(
 ) -> None:  # fmt: skip
     """Track a target through SOURCE: a video file, a folder of images or a camera index.
 
-    Example: siamtrt track nanotrack_v2 flight.mp4 --init 120,80,64,48 --save out.mp4
+    Without BUNDLE the tracker that comes with siamtrt is taken.
+
+    Examples: siamtrt track flight.mp4; siamtrt track nanotrack_v2 flight.mp4 --init 120,80,64,48 --save out.mp4
     """
     from siamtrt.runtime.sinks import require_display
     from siamtrt.runtime.sources import open_source

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +71,7 @@ def bench(
         report = bench_source(
             tracker, frames, box, bundle, warm_up, max_frames, rivals=rivals, truth_xywh=truth, threads=threads
         )
+    report = dataclasses.replace(report, command=shlex.join(["siamtrt", *sys.argv[1:]]))
     click.echo(as_markdown(report), nl=False)
     for path in save_report(report, output) if output else ():
         click.echo(f"wrote {path}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,10 +18,20 @@ PathArgument = click.Path(path_type=Path)
 
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Bundle, source, backend, threads and checkpoint."""
+    """Bundle, source, backend, threads and checkpoint; without a bundle the default tracker's."""
+
+    @functools.wraps(command)
+    def with_bundle(bundle_and_source: tuple[str, ...], **others: Any) -> None:
+        from siamtrt.default_tracker import default_bundle
+
+        if not 1 <= len(bundle_and_source) <= 2:
+            raise click.UsageError(f"expected [BUNDLE] SOURCE, received {len(bundle_and_source)} arguments")
+        *bundles, source = bundle_and_source
+        command(bundle=Path(bundles[0]) if bundles else default_bundle(), source=source, **others)
+
+    wrapped: Callable[..., None] = with_bundle
     options = [
-        click.argument("bundle", type=PathArgument),
-        click.argument("source"),
+        click.argument("bundle_and_source", nargs=-1, metavar="[BUNDLE] SOURCE"),
         click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
         click.option(
             "--threads", type=click.IntRange(1, MOST_THREADS),
@@ -29,5 +40,5 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--checkpoint", type=PathArgument, help="For PyTorch: the file the bundle came from."),
     ]
     for option in reversed(options):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped

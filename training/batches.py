@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -52,8 +52,10 @@ def collated(pairs: Sequence[Sequence[np.ndarray]]) -> Batch:
 
 def batches(
     sampler: PairSampler, size: int, steps: range, workers: int = 0, processes: Processes | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """This process's share of each step's pairs: step s has the pairs s * size to (s + 1) * size - 1.
+
+    A generator: closing it ends its workers.
 
     Args:
         sampler: draws a pair by its number.
@@ -64,16 +66,21 @@ def batches(
     """
     here = processes or Processes()
     numbers = [range(step * size + here.rank, (step + 1) * size, here.count) for step in steps]
-    return iter(
-        DataLoader(
-            cast(Any, sampler), batch_sampler=cast(Any, numbers), num_workers=workers, collate_fn=collated,
-            worker_init_fn=_begin_work, prefetch_factor=AHEAD if workers else None,
-        )
+    yield from DataLoader(
+        cast(Any, sampler), batch_sampler=cast(Any, numbers), num_workers=workers, collate_fn=collated,
+        worker_init_fn=_begin_work, prefetch_factor=AHEAD if workers else None,
     )  # fmt: skip
 
 
 def _begin_work(_worker: int) -> None:
-    """Ctrl-C reaches the whole group of processes; only the one that trains, which then ends this one, heeds it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and SIGTERM reach the whole group of processes; only the one that trains, which ends this one, heeds them.
+
+    A second SIGTERM is for this one: Python ends with it what still runs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _heed_the_next)
     cv2.setNumThreads(0)
+
+
+def _heed_the_next(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)

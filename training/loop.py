@@ -140,7 +140,7 @@ class Run:
         pace, stops = Pace(), False
         ahead = batches(self.sampler, self.config.batch, range(self.step, steps), self.workers, self.processes)
         bar = tqdm(total=steps, initial=self.step, unit="step", disable=None if progress and leads else True)
-        with StopRequest() as stop, bar:
+        with StopRequest() as stop, contextlib.closing(ahead), bar:
             while not (self.complete or stops):
                 with pace.waiting():
                     batch = next(ahead)
