@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,7 +52,7 @@ def collated(pairs: Sequence[Sequence[np.ndarray]]) -> Batch:
 
 def batches(
     sampler: PairSampler, size: int, steps: range, workers: int = 0, processes: Processes | None = None
-) -> Generator[Batch]:
+) -> Generator[Batch, None, None]:
     """This process's share of each step's pairs: step s has the pairs s * size to (s + 1) * size - 1.
 
     A generator: closing it ends its workers.
@@ -73,14 +73,10 @@ def batches(
 
 
 def _begin_work(_worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole group of processes; only the one that trains, which ends this one, heeds them.
+    """Begin a session: a terminal's Ctrl-C and torchrun's SIGTERM go to a whole group of processes.
 
-    A second SIGTERM is for this one: Python ends with it what still runs.
+    Only the one that trains heeds them; it ends its step, for which it needs this one, and then ends this one.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _heed_the_next)
+    if os.name == "posix":
+        os.setsid()
     cv2.setNumThreads(0)
-
-
-def _heed_the_next(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import train_ranks
@@ -206,6 +208,23 @@ def test_workers_do_not_change_the_batches(folder):
     drawn = [list(batches(run.sampler, 2, range(3, 6), workers)) for workers in (0, 2)]
     for here, there in zip(*drawn, strict=True):
         torch.testing.assert_close(here.parts, there.parts, rtol=0, atol=0)
+
+
+class Sessions:
+    """Pairs that tell by their box in which session they were drawn."""
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+        crop = np.zeros((2, 2, 3), np.uint8)
+        return crop, crop, np.zeros(1), np.zeros((4, 1)), np.array([os.getsid(0)])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sessions of processes")
+def test_workers_are_out_of_reach_of_signals_to_the_group_and_end_with_the_batches():
+    drawn = batches(Sessions(), 2, range(100), workers=2)
+    assert (next(drawn).boxes != os.getsid(0)).all()
+    assert len(multiprocessing.active_children()) == 2
+    drawn.close()
+    assert not multiprocessing.active_children()
 
 
 def test_processes_share_the_pairs_of_a_step(folder):

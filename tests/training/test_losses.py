@@ -102,6 +102,21 @@ def test_ignored_anchors_do_not_count():
     torch.testing.assert_close(head_loss(cls, loc, labels, offsets, LOC_WEIGHT, TURN), expected)
 
 
+@pytest.mark.parametrize("hardest", [1, 3, 1000])
+def test_the_hardest_background_alone(hardest):
+    """Of each pair's background the costliest anchors, all of them where there are fewer; targets as before."""
+    cls, loc, labels, offsets = drawn(3)
+    labels[1] = labels[1].where(labels[1] != BACKGROUND, torch.tensor(IGNORED))
+    labels[1, :2] = BACKGROUND
+    whole = head_loss(cls, loc, labels, offsets, LOC_WEIGHT, TURN)
+    costs = -torch.log_softmax(cls.reshape(N, 2, P), dim=1)[:, 0]
+    kept = [sorted(cost[label == BACKGROUND].tolist())[-hardest:] for cost, label in zip(costs, labels, strict=True)]
+    expected = whole[0].item() + (np.mean(sum(kept, [])) - costs[labels == BACKGROUND].mean().item()) / 2
+    first, second = head_loss(cls, loc, labels, offsets, LOC_WEIGHT, TURN, hardest)
+    assert first.item() == pytest.approx(expected, rel=1e-5)
+    assert second.item() == whole[1].item()
+
+
 def test_extreme_logits_stay_finite():
     """Logits as half precision can overflow to: certain and wrong costs their gap, and the gradient is bounded."""
     cls = torch.tensor([6e4, -6e4]).reshape(1, 2, 1, 1).requires_grad_()
