@@ -33,12 +33,12 @@ lint: install
 	$(BIN)/ruff check .
 	MYPYPATH=$(STUBS) $(BIN)/mypy siamtrt models export calibration kernels runtime training benchmarks
 
-# The main job on what the repository holds: the placeholder's weights and a rendered clip.
+# The main job on what the repository holds: the default tracker's weights and a rendered clip.
 DEMO := out/demo
 demo: install
 	rm -rf $(DEMO) && mkdir -p $(DEMO)
 	$(BIN)/python -m siamtrt.training.render $(DEMO)/scene.mp4
-	$(BIN)/siamtrt export siamtrt/weights/placeholder.safetensors -o $(DEMO)/bundle
+	$(BIN)/siamtrt export -o $(DEMO)/bundle
 	$(BIN)/siamtrt build $(DEMO)/bundle --fp16 --target sm86,sm89
 	$(BIN)/siamtrt info $(DEMO)/bundle
 	$(BIN)/siamtrt track $(DEMO)/bundle $(DEMO)/scene.mp4 --init "$$(head -n 1 $(DEMO)/scene.txt)" \

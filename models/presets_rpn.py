@@ -134,7 +134,7 @@ def _siammask(
     )  # fmt: skip
 
 
-def _placeholder() -> SiameseNetwork:
+def _alex_tiny() -> SiameseNetwork:
     return SiamRPNpp(AlexNet(0.25), channels=(64,), hidden=(64,))
 
 
@@ -201,14 +201,13 @@ RPN_PRESETS = (
     _nanotrack(1, 16, Tracking(0.148, 0.462, 0.390), "trained weights load strictly"),
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385), "boxes of the reference on 15 sequences"),
     _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348), "boxes of the reference on 15 sequences"),
-    Preset(  # the default tracker: crops at three quarters of the paper's, its anchors likewise
-        "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 191),
-        AnchorDecoding(17, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
-        verified="trained here: see its model card",
+    Preset(  # the default tracker: a template of three quarters of the paper's, anchors likewise; a nearer search
+        "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 175),
+        AnchorDecoding(15, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
+        verified="trained here: docs/default_tracker.md",
     ),
     Preset(
-        "placeholder", SIAMRPNPP, _placeholder, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
-        note="trained for minutes on rendered scenes, to show the pipeline; not a tracker to deploy",
-        verified="rendered scenes only",
+        "siamrpn_alex_tiny", SIAMRPNPP, _alex_tiny, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
+        note="a quarter of AlexNet's width, to try things out on; not a tracker to deploy", verified="seeded weights",
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A small SiamRPN++: ImageNet's MobileNetV2 at half the paper's resolution, separable convolutions in the head.
+"""A small SiamRPN++: ImageNet's MobileNetV2 at three quarters of the paper's resolution, a separable head.
 
 Depthwise correlation, anchors and shift-trained padding are SiamRPN++'s (secs. 3.1 to 3.3). Ours are the fusion of two
 levels before one correlation instead of after three, and towers of separable convolutions after it.
@@ -67,7 +67,7 @@ class SmallSiamRPN(SiameseNetwork):
         return (self.conv_kernel(crop_centre(self.neck(self.backbone(z)), TEMPLATE_SIDE)),)
 
     def search(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, 191, 191) search crop and kernel -> raw cls (N, 2A, 17, 17), loc (N, 4A, 17, 17)."""
+        """(N, 3, 175, 175) search crop and kernel -> raw cls (N, 2A, 15, 15), loc (N, 4A, 15, 15)."""
         features = self.conv_search(self.neck(self.backbone(x)))
         cls, loc = torch.chunk(depthwise_xcorr(features, kernel), 2, dim=1)
         return self.cls_tower(cls), self.loc_tower(loc)

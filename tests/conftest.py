@@ -82,11 +82,11 @@ def exported(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state dict of the `placeholder` network with seeded random weights, 1.6 MB. Not to be changed."""
+    """A state dict of the `siamrpn_alex_tiny` network with seeded random weights, 1.6 MB. Not to be changed."""
     pytest.importorskip("torch", reason="needs the export extra")
     from siamtrt.models.seeded import save_seeded
 
-    return save_seeded("placeholder", tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+    return save_seeded("siamrpn_alex_tiny", tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
 
 
 @pytest.fixture(scope="session")

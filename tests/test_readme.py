@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +23,6 @@ def _blocks(document="README.md"):
 def _run_blocks(document, tmp_path):
     """From top to bottom, as a reader would: later blocks use what earlier ones made. Returns what each printed."""
     pytest.importorskip("skimage", reason="the demo clip is cut from scikit-image's photos")
-    weights = tmp_path / "siamtrt" / "weights"
-    weights.mkdir(parents=True)
-    shutil.copy(ROOT / "siamtrt" / "weights" / "placeholder.safetensors", weights)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     printed = []
     for block in _blocks(document):
@@ -54,7 +50,7 @@ def test_every_block_for_a_jetson_runs_that_can_run_here(tmp_path):
     assert len(printed) == 3
     assert re.fullmatch(r"(-?\d+,){3}\d+ score [01]\.\d\d, \d+\.\d ms an update\n", printed[-1]), printed[-1]
     assert len((tmp_path / "out" / "cpu.csv").read_text().splitlines()) > 100
-    graph = onnx.load(tmp_path / "out" / "placeholder" / "search.onnx")
+    graph = onnx.load(tmp_path / "out" / "default" / "search.onnx")
     opset = next(entry.version for entry in graph.opset_import if not entry.domain)
     text = (ROOT / "docs" / "jetson.md").read_text(encoding="utf-8")
     assert f"writes opset {opset}, and the correlation is an ONNX local function" in text

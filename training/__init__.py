@@ -1,1 +1,1 @@
-"""Rendered scenes and the training of the placeholder tracker."""
+"""Training: pairs from annotated images and videos, and the loop; rendered scenes."""

@@ -20,19 +20,14 @@ from siamtrt.boxes import BoxXywh
 from siamtrt.errors import MissingPackageError, SiamtrtError
 from siamtrt.files import staged_file
 
-# Photos the placeholder is trained on, and those it never sees: demo and evaluation are cut from the latter.
-TRAINING_PHOTOS = (
-    "astronaut.png", "motorcycle_left.png", "rocket.jpg", "hubble_deep_field.jpg", "ihc.png", "retina.jpg",
-    "camera.png", "brick.png", "grass.png", "gravel.png", "coins.png",
-)  # fmt: skip
-HELD_OUT_PHOTOS = ("coffee.png", "chelsea.png")
+PHOTOS = ("coffee.png", "chelsea.png")
 
 _PAD = 4  # transparent pixels around a sprite, so that its soft edge fades out inside the texture
 _SCALE = 0.3  # a sprite grows and shrinks by up to exp(0.3) = 1.35
 _DISTRACTORS = 3
 
 
-@lru_cache(maxsize=len(TRAINING_PHOTOS) + len(HELD_OUT_PHOTOS))
+@lru_cache(maxsize=len(PHOTOS))
 def load_photo(name: str) -> np.ndarray:
     """Read a photo of scikit-image's wheel as (H, W, 3) uint8 BGR; do not write to it.
 
@@ -145,7 +140,7 @@ class Scene:
         return cv2.add(frame, self.noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
 
 
-def make_scene(seed: int, size: tuple[int, int] = (640, 360), photos: Sequence[str] = HELD_OUT_PHOTOS) -> Scene:
+def make_scene(seed: int, size: tuple[int, int] = (640, 360), photos: Sequence[str] = PHOTOS) -> Scene:
     """A scene that follows from its arguments alone.
 
     Args:
@@ -178,7 +173,7 @@ def make_scene(seed: int, size: tuple[int, int] = (640, 360), photos: Sequence[s
 
 
 def render_scene(
-    seed: int, frames: int, size: tuple[int, int] = (640, 360), photos: Sequence[str] = HELD_OUT_PHOTOS
+    seed: int, frames: int, size: tuple[int, int] = (640, 360), photos: Sequence[str] = PHOTOS
 ) -> Iterator[tuple[np.ndarray, BoxXywh]]:
     """Yield `frames` pairs of a (height, width, 3) uint8 BGR frame and the target's x, y, w, h in it."""
     scene = make_scene(seed, size, photos)
@@ -188,7 +183,7 @@ def render_scene(
 
 def write_scene_video(
     path: Path, seed: int, frames: int, size: tuple[int, int] = (640, 360), fps: float = 30.0,
-    photos: Sequence[str] = HELD_OUT_PHOTOS,
+    photos: Sequence[str] = PHOTOS,
 ) -> Path:  # fmt: skip
     """Write a scene to the mp4 `path`, and its boxes beside it as `.txt` with one `x,y,w,h` line a frame.
 

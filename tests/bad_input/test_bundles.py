@@ -270,7 +270,7 @@ def test_failing_export_leaves_nothing(fails, tiny_checkpoint, work, monkeypatch
     monkeypatch.setattr(bundle_module, "measure_parity", parity)
     if error is None:
         message = fails("export", tiny_checkpoint, "-o", target)
-        assert message.startswith("the exported placeholder does not reproduce PyTorch: received loc off by nan")
+        assert message.startswith("the exported siamrpn_alex_tiny does not reproduce PyTorch: received loc off by nan")
         return
     before = sorted(work.rglob("*"))
     with pytest.raises(KeyboardInterrupt):

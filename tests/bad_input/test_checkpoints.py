@@ -172,7 +172,7 @@ def test_one_layer_resized_missing_or_added(refused, state, tmp_path):
     changed = {**state, first: torch.zeros(2, 2), "extra.weight": torch.zeros(1)}
     del changed[second]
     path = save(changed, tmp_path / "near.pth")
-    with refused(CheckpointError, "checkpoint is not a placeholder") as caught:
+    with refused(CheckpointError, "checkpoint is not a siamrpn_alex_tiny") as caught:
         load_network(path)
     message = str(caught.value)
     assert f"1 missing ({second})" in message
@@ -183,7 +183,7 @@ def test_one_layer_resized_missing_or_added(refused, state, tmp_path):
 def test_wrong_model(fails, tiny_checkpoint, work):
     message = fails("export", tiny_checkpoint, "-o", work / "out", "--model", "nanotrack_v2")
     assert message.startswith("checkpoint is not a nanotrack_v2")
-    assert "the nearest preset is placeholder" in message
+    assert "the nearest preset is siamrpn_alex_tiny" in message
 
 
 def test_unknown_model(fails, refused, tiny_checkpoint, work):

@@ -95,13 +95,13 @@ def test_a_preset_that_does_not_exist(train):
 
 
 def test_imagenet_for_a_backbone_that_is_none_of_its(train):
-    message = train(model="placeholder", init="imagenet")
-    assert message.startswith("no ImageNet weights for this backbone: received placeholder")
+    message = train(model="siamrpn_alex_tiny", init="imagenet")
+    assert message.startswith("no ImageNet weights for this backbone: received siamrpn_alex_tiny")
 
 
 def test_init_from_a_file_that_does_not_fit(train, tmp_path):
     assert train(init=str(tmp_path / "none.pth")).startswith("no such checkpoint")
-    other = save_seeded("placeholder", tmp_path / "other.pth")
+    other = save_seeded("siamrpn_alex_tiny", tmp_path / "other.pth")
     assert train(init=str(other)).startswith("checkpoint is not a siamrpn_mobilev2_small")
 
 

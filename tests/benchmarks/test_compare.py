@@ -294,7 +294,7 @@ def test_exit_0_within_the_budget(calibrated, folder, tmp_path):
     options = "--variants", "int8,naive", "--max-auc-drop", 1, "-o", tmp_path / "r"
     result = run(calibrated, "--source", folder / "whole.avi", *options)
     assert result.exit_code == 0, result.output
-    assert "# placeholder: no variant loses more than 1 of success AUC" in result.stdout
+    assert "# siamrpn_alex_tiny: no variant loses more than 1 of success AUC" in result.stdout
     command = f"siamtrt compare {calibrated} --source {folder / 'whole.avi'} --variants int8,naive --max-auc-drop 1\n"
     assert command in result.stdout
     assert all(f"wrote {tmp_path / 'r'}{suffix}\n" in result.stdout for suffix in (".json", ".md", ".png"))
@@ -308,7 +308,7 @@ def test_exit_1_beyond_it_and_the_report_is_there(calibrated, folder, tmp_path):
     drop = json.loads((tmp_path / "r.json").read_text())["contenders"][1]["auc_drop"]
     assert drop > 0
     assert result.stderr.splitlines()[-1] == f"siamtrt: success AUC drops by more than 0: int8 {drop:.4f}"
-    assert "# placeholder: success AUC drops by more than 0: int8" in result.stdout
+    assert "# siamrpn_alex_tiny: success AUC drops by more than 0: int8" in result.stdout
 
 
 def test_no_half_leaves_the_rest_in_fp32(calibrated, comparison, folder, tmp_path):

@@ -73,8 +73,8 @@ def test_updates_that_are_timed_follow_the_target(short_video, half):
     """The device's tracker and the eager one, as the benchmark makes them, agree; in FP16 within two pixels."""
     gpu_updates = pytest.importorskip("siamtrt.benchmarks.gpu_updates", reason="needs the export extra")
     box = tuple(short_video.boxes_xywh[0])
-    tracker = gpu_updates.device_tracker(HostDevice(), "placeholder", 2, half, "cpu")
-    with gpu_updates.eager_tracker("placeholder", "cpu") as eager:
+    tracker = gpu_updates.device_tracker(HostDevice(), "siamrpn_alex_tiny", 2, half, "cpu")
+    with gpu_updates.eager_tracker("siamrpn_alex_tiny", "cpu") as eager:
         eager.init(short_video.frames[0], box)
         tracker.add(short_video.frames[0], box)
         for frame in short_video.frames[1:5]:
@@ -86,7 +86,7 @@ def test_updates_are_timed(monkeypatch):
     gpu_updates = pytest.importorskip("siamtrt.benchmarks.gpu_updates", reason="needs the export extra")
     monkeypatch.setattr(gpu, "WARM_UP", 0)
     monkeypatch.setattr(gpu, "RUNS", 1)
-    rows = gpu_updates.time_updates(HostDevice(), "placeholder", False, (1, 2), "cpu")
+    rows = gpu_updates.time_updates(HostDevice(), "siamrpn_alex_tiny", False, (1, 2), "cpu")
     assert [row.slots for row in rows] == [1, 2]
     assert all(row.device_ms > 0 for row in rows)
     assert rows[0].eager_ms == rows[1].eager_ms > 0

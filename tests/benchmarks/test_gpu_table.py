@@ -51,9 +51,9 @@ def command():
         }.items():  # fmt: skip
             patch.setattr(gpu, name, value)
         patch.setattr(gpu_kernels, "SEARCH", 63)
-        for name, value in {"TRACKERS": ("placeholder",), "SLOTS": (1, 2), "STAGE_RUNS": 1}.items():
+        for name, value in {"TRACKERS": ("siamrpn_alex_tiny",), "SLOTS": (1, 2), "STAGE_RUNS": 1}.items():
             patch.setattr(gpu_updates, name, value)
-        patch.setattr(gpu_updates, "PAPER_OF", {"placeholder": "siamrpn_alex"})
+        patch.setattr(gpu_updates, "PAPER_OF", {"siamrpn_alex_tiny": "siamrpn_alex"})
 
         def run(output, runs, device=HostDevice):
             with pytest.MonkeyPatch.context() as inner:
@@ -158,7 +158,7 @@ def test_the_table_shows_what_the_report_holds(written):
         assert (crop, decode) == (times["crop", dtype, targets], times["decode", dtype, targets])
     one, two = report["updates"][:2]
     assert rows[8][:6] == [
-        "`placeholder`", "float32", "1", f"{one['device_ms']:.3f}", f"{1e3 / one['device_ms']:.0f}", "1.00x",
+        "`siamrpn_alex_tiny`", "float32", "1", f"{one['device_ms']:.3f}", f"{1e3 / one['device_ms']:.0f}", "1.00x",
     ]  # fmt: skip
     assert rows[8][6].startswith(f"{one['eager_ms'] / one['device_ms']:.1f}x")
     assert rows[8][7] == "160 on NVIDIA GTX 1060 (SiamRPN, abstract and sec. 5.1)"

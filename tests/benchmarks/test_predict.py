@@ -73,7 +73,7 @@ def _search_nodes(x="x", w="w"):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A bundle of the placeholder's shapes whose search is one 27x27 convolution, calibrated; not to be changed."""
+    """A bundle of the tiny network's shapes whose search is one 27x27 convolution, calibrated; not to be changed."""
     folder = tmp_path_factory.mktemp("bundle")
     weights = {"w": np.zeros((30, 3, 27, 27), np.float32), "sizes": np.array([10, 20])}
     kernel = {"kernel0": (1, 30, 1, 1)}
@@ -87,9 +87,9 @@ def bundle(tmp_path_factory):
     pairs, names = _quantize("x", "w")
     scales = {"scale": np.float32(1), "zero": np.int8(0)}
     int8 = _save(folder / "search.int8.onnx", [*pairs, *_search_nodes(*names)], tensors, weights | scales)
-    preset = get_preset("placeholder")
+    preset = get_preset("siamrpn_alex_tiny")
     manifest = Manifest(
-        "placeholder", "a paper", Source("none", "0" * 64), {"template": template, "search": search},
+        "siamrpn_alex_tiny", "a paper", Source("none", "0" * 64), {"template": template, "search": search},
         preset.preprocessing, preset.decoding, preset.tracking, {"search": 0.0}, {},
         PaperFigure(50, "NVIDIA Titan Xp", "a paper"),
         calibrated={"search": CalibratedGraph(int8.file, int8.sha256, search.sha256)},

@@ -17,7 +17,7 @@ from siamtrt.models.siamrpn import SiamRPN
 # 10 and 20 filters. NanoTrack v2: two 1x1 convolutions and two products with the search side's weights and bias, on
 # 8x8 features; its backbone ends in two 1x1 convolutions of 64 channels which the export composes.
 HOISTED = {
-    "placeholder": 2 * 64 * 16 * 64 * 9,
+    "siamrpn_alex_tiny": 2 * 64 * 16 * 64 * 9,
     "siamrpn_alex": 30 * 32 * 16 * 32 * 9,
     "nanotrack_v2": 64 * (2 * 48 * 48 + 2 * 48 * 48 + 2 * 48) - 64 * 64 * 64,
 }
@@ -56,7 +56,7 @@ def test_every_crop_of_the_batch_and_every_search_graph_counts():
 
 
 def _cost(search, written, hoisted):
-    return SearchCost("placeholder", "search", (1, 287), search, 5, written, hoisted)
+    return SearchCost("siamrpn_alex_tiny", "search", (1, 287), search, 5, written, hoisted)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def _cost(search, written, hoisted):
 )
 def test_the_command_fails_where_the_bar_is_missed(monkeypatch, cost, holds):
     monkeypatch.setattr(search_cost, "search_costs", lambda preset: [cost])
-    result = CliRunner().invoke(search_cost.main, ["placeholder"])
+    result = CliRunner().invoke(search_cost.main, ["siamrpn_alex_tiny"])
     assert result.exit_code == (0 if holds else 1)
-    assert "| placeholder | search | 1 x 287 px |" in result.output
-    assert ("placeholder search" in result.output) is not holds
+    assert "| siamrpn_alex_tiny | search | 1 x 287 px |" in result.output
+    assert ("siamrpn_alex_tiny search" in result.output) is not holds

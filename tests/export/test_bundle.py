@@ -80,7 +80,7 @@ def test_loc_adjust_vanishes_into_the_template(exported):
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_checkpoint):
     manifest = load_manifest(tiny_bundle)
-    assert manifest.model == "placeholder"
+    assert manifest.model == "siamrpn_alex_tiny"
     assert manifest.source.sha256 == sha256_of(tiny_checkpoint)
     assert [spec.name for spec in manifest.graphs["search"].inputs] == ["x", "kernel0"]
     assert manifest.graphs["template"].outputs == manifest.graphs["search"].inputs[1:]

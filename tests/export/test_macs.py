@@ -80,7 +80,7 @@ def test_what_cannot_be_counted_is_an_error(inputs, output, body, message):
 
 def test_alexnet_tracker_costs_what_pytorch_counts():
     """AlexNet gains nothing from the rewrites but merging, which saves no multiplication."""
-    preset = PRESETS["placeholder"]
+    preset = PRESETS["siamrpn_alex_tiny"]
     network = preset.build().eval()
     graphs = export_graphs(network, preset)
     with torch.no_grad():

@@ -11,9 +11,9 @@ from siamtrt.models.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
-def placeholder_state():
+def tiny_state():
     torch.manual_seed(1)
-    return PRESETS["placeholder"].build().state_dict()
+    return PRESETS["siamrpn_alex_tiny"].build().state_dict()
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -30,25 +30,25 @@ def test_published_nanotrack_loads_strictly_and_is_recognised(shared_dir, versio
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "network"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_wrappers_and_prefixes_are_removed(tmp_path, placeholder_state, wrapper, prefix):
-    state = {prefix + name: value for name, value in placeholder_state.items()}
+def test_wrappers_and_prefixes_are_removed(tmp_path, tiny_state, wrapper, prefix):
+    state = {prefix + name: value for name, value in tiny_state.items()}
     path = tmp_path / "model.pth"
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
     loaded = load_network(path).module.state_dict()
-    assert all(torch.equal(loaded[name], placeholder_state[name]) for name in placeholder_state)
+    assert all(torch.equal(loaded[name], tiny_state[name]) for name in tiny_state)
 
 
-def test_half_precision_safetensors_load_as_float32(tmp_path, placeholder_state):
+def test_half_precision_safetensors_load_as_float32(tmp_path, tiny_state):
     path = tmp_path / "model.safetensors"
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in placeholder_state.items()}, path)
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in tiny_state.items()}, path)
     loaded = load_network(path).module.state_dict()
     name = "backbone.features.0.weight"
     assert loaded[name].dtype == torch.float32
-    torch.testing.assert_close(loaded[name], placeholder_state[name], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(loaded[name], tiny_state[name], rtol=1e-3, atol=1e-4)
 
 
-def test_files_without_step_counters_load(tmp_path, placeholder_state):
+def test_files_without_step_counters_load(tmp_path, tiny_state):
     """PyTorch before 0.4.1 saved no num_batches_tracked."""
     path = tmp_path / "old.pth"
-    torch.save({k: v for k, v in placeholder_state.items() if not k.endswith("num_batches_tracked")}, path)
-    assert load_network(path).preset.name == "placeholder"
+    torch.save({k: v for k, v in tiny_state.items() if not k.endswith("num_batches_tracked")}, path)
+    assert load_network(path).preset.name == "siamrpn_alex_tiny"

@@ -110,8 +110,12 @@ def test_the_hardest_background_alone(hardest):
     labels[1, :2] = BACKGROUND
     whole = head_loss(cls, loc, labels, offsets, LOC_WEIGHT, TURN)
     costs = -torch.log_softmax(cls.reshape(N, 2, P), dim=1)[:, 0]
-    kept = [sorted(cost[label == BACKGROUND].tolist())[-hardest:] for cost, label in zip(costs, labels, strict=True)]
-    expected = whole[0].item() + (np.mean(sum(kept, [])) - costs[labels == BACKGROUND].mean().item()) / 2
+    kept = [
+        value
+        for cost, label in zip(costs, labels, strict=True)
+        for value in sorted(cost[label == BACKGROUND].tolist())[-hardest:]
+    ]
+    expected = whole[0].item() + (np.mean(kept) - costs[labels == BACKGROUND].mean().item()) / 2
     first, second = head_loss(cls, loc, labels, offsets, LOC_WEIGHT, TURN, hardest)
     assert first.item() == pytest.approx(expected, rel=1e-5)
     assert second.item() == whole[1].item()
