@@ -46,5 +46,12 @@ demo: install
 	$(BIN)/siamtrt bench $(DEMO)/bundle $(DEMO)/scene.mp4 --init "$$(head -n 1 $(DEMO)/scene.txt)" -o $(DEMO)/report
 	@echo "look at $(DEMO)/tracked.mp4 and $(DEMO)/report.md"
 
+# The default tracker anew, from the training data beside the repository: an hour and a half of one CPU core.
+.PHONY: default-tracker
+default-tracker: install
+	$(BIN)/siamtrt train training/small.yaml
+	$(BIN)/siamtrt train training/small_tune.yaml
+	$(BIN)/python -m siamtrt.training.release out/small_tune/weights.safetensors
+
 clean:
 	rm -rf build dist out *.egg-info
