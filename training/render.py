@@ -12,7 +12,7 @@ from siamtrt.training.scenes import write_scene_video
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--frames", type=click.IntRange(2), default=150, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=int, default=3, show_default=True)
 @click.option("--width", type=click.IntRange(160), default=1280, show_default=True)
 @click.option("--height", type=click.IntRange(120), default=720, show_default=True)
 def main(path: Path, frames: int, seed: int, width: int, height: int) -> None:
