@@ -202,8 +202,8 @@ RPN_PRESETS = (
     _nanotrack(2, 16, Tracking(0.150, 0.490, 0.385), "boxes of the reference on 15 sequences"),
     _nanotrack(3, 15, Tracking(0.138, 0.455, 0.348), "boxes of the reference on 15 sequences"),
     Preset(  # the default tracker: a template of three quarters of the paper's, anchors likewise; a nearer search
-        "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 175),
-        AnchorDecoding(15, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
+        "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 159),
+        AnchorDecoding(13, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
         verified="trained here: docs/default_tracker.md",
     ),
     Preset(

@@ -67,7 +67,7 @@ class SmallSiamRPN(SiameseNetwork):
         return (self.conv_kernel(crop_centre(self.neck(self.backbone(z)), TEMPLATE_SIDE)),)
 
     def search(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, 175, 175) search crop and kernel -> raw cls (N, 2A, 15, 15), loc (N, 4A, 15, 15)."""
+        """(N, 3, 159, 159) search crop and kernel -> raw cls (N, 2A, 13, 13), loc (N, 4A, 13, 13)."""
         features = self.conv_search(self.neck(self.backbone(x)))
         cls, loc = torch.chunk(depthwise_xcorr(features, kernel), 2, dim=1)
         return self.cls_tower(cls), self.loc_tower(loc)

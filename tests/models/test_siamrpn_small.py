@@ -42,15 +42,15 @@ def test_shapes(net, crops):
 
 @torch.no_grad()
 def test_head_is_a_depthwise_correlation_with_the_templates_centre(net, crops):
-    """Both branches, each channel on its own, at every one of the 15 x 15 positions."""
+    """Both branches, each channel on its own, at every one of the 13 x 13 positions."""
     z, x = crops[0], crops[1][:1]
     template = net.neck(net.backbone(z))
     assert template.shape[-1] == 11
     kernel = net.conv_kernel(template[..., 2:9, 2:9])
     features = net.conv_search(net.neck(net.backbone(x)))
     response = torch.stack([
-        torch.stack([(features[..., i : i + 5, j : j + 5] * kernel).sum(dim=(2, 3)) for j in range(15)], dim=-1)
-        for i in range(15)
+        torch.stack([(features[..., i : i + 5, j : j + 5] * kernel).sum(dim=(2, 3)) for j in range(13)], dim=-1)
+        for i in range(13)
     ], dim=-2)  # fmt: skip
     expected = net.cls_tower(response[:, :96]), net.loc_tower(response[:, 96:])
     for ours, wanted in zip(net.search(x, *net.template(z)), expected, strict=True):

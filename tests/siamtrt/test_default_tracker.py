@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import cv2
 import numpy as np
 import pytest
@@ -32,9 +30,9 @@ def test_the_bundle_is_unpacked_once_and_is_that_of_the_weights(cache):
     for graph in manifest.graphs.values():
         verified_file(bundle, graph.file, graph.sha256)
     assert manifest.source.sha256 == sha256_of(WEIGHTS)
-    before = os.stat(bundle / "search.onnx").st_mtime_ns
+    before = (bundle / "search.onnx").stat().st_mtime_ns
     assert default_bundle() == bundle
-    assert os.stat(bundle / "search.onnx").st_mtime_ns == before
+    assert (bundle / "search.onnx").stat().st_mtime_ns == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
 

@@ -13,7 +13,7 @@ from siamtrt.training.targets import encode_offsets
 
 DECODING = get_preset("siamrpn_mobilev2_small").decoding
 ANCHORS = anchor_grid(DECODING)
-SIDE, KINDS = 17, 5
+SIDE, KINDS = DECODING.score_size, 5
 BOXES = np.array([[0, 0, 48, 48], [30, -20, 60, 40], [-40, 44, 30, 70]], np.float32)
 
 
