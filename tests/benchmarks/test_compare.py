@@ -88,7 +88,7 @@ def overlap(a, b):
     left, top = max(a[0], b[0]), max(a[1], b[1])
     right, bottom = min(a[0] + a[2], b[0] + b[2]), min(a[1] + a[3], b[1] + b[3])
     both = max(right - left, 0) * max(bottom - top, 0)
-    return both / (a[2] * a[3] + b[2] * b[3] - both)
+    return min(both / (a[2] * a[3] + b[2] * b[3] - both), 1.0)  # equal boxes may round above 1, and count as above 1
 
 
 def tracked(bundle, models, sequence):
