@@ -33,6 +33,8 @@ from siamtrt.errors import BundleError, SiamtrtError, SourceError
 from siamtrt.runtime.sequence import Sequence
 from siamtrt.runtime.sequences import find_sequences
 
+pytestmark = pytest.mark.xdist_group("ray")  # one worker: what the module sets up is costly
+
 NAMES = ("Ball", "Car.2", "boat-1")
 
 
