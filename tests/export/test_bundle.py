@@ -18,7 +18,6 @@ from siamtrt.manifest import load_manifest, sha256_of
 from siamtrt.models.checkpoints import load_network
 from siamtrt.runtime.session import open_session
 
-
 # The same layers as dasiamrpn_vot's and ResNet-18's, wider or more of them: minutes that show nothing else.
 MORE_OF_THE_SAME = ("dasiamrpn_big", "siamrpn_r34_l234_dwxcorr")
 
