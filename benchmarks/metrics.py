@@ -36,11 +36,16 @@ def success_curve(tracked_xywh: np.ndarray, truth_xywh: np.ndarray) -> np.ndarra
 
 def precision(tracked_xywh: np.ndarray, truth_xywh: np.ndarray, pixels: float = PRECISION_PIXELS) -> float:
     """Share of frames whose centres are at most `pixels` apart; arguments as in `success_auc`."""
+    return float(precision_curve(tracked_xywh, truth_xywh, np.array([pixels]))[0])
+
+
+def precision_curve(tracked_xywh: np.ndarray, truth_xywh: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The same at each of (T,) distances: (T,) in [0, 1], NaN where no frame counts."""
     tracked, truth = _present(tracked_xywh, truth_xywh)
     if len(truth) == 0:
-        return float("nan")
+        return np.full(pixels.shape, np.nan)
     centres = [boxes[:, :2] + boxes[:, 2:] / 2 for boxes in (tracked, truth)]
-    return float((np.linalg.norm(centres[0] - centres[1], axis=1) <= pixels).mean())
+    return (np.linalg.norm(centres[0] - centres[1], axis=1)[:, None] <= pixels).mean(axis=0)
 
 
 def _present(tracked_xywh: np.ndarray, truth_xywh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

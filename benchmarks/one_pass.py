@@ -9,21 +9,21 @@ ten of OTB-2015's 59,040 frames. The first frame's box is the given one, whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
 
 from siamtrt.benchmarks.attributes import attributes_of
 from siamtrt.benchmarks.metrics import got_overlaps, normalised_precision, precision, success_auc, success_rate
-from siamtrt.errors import SourceError
 from siamtrt.runtime.sequence import Sequence
-from siamtrt.runtime.sources import list_images
 
 COLUMNS = ("success AUC", "precision at 20 px", "normalised precision")
 GOT_COLUMNS = ("AO", "SR0.5", "SR0.75")
 GOT_LAYOUT = "GOT-10k"
+MEASURES = (success_auc, precision, normalised_precision)  # of COLUMNS
 Row = tuple[float, ...]
 
 # Layout -> what a frame without the target scores, by column.
@@ -62,18 +62,8 @@ def truths_of(sequences: Iterable[Sequence]) -> dict[str, Truth]:
 
 
 def _truth(sequence: Sequence) -> Truth:
-    size = _frame_size(sequence) if sequence.layout == GOT_LAYOUT else None
+    size = sequence.frame_size if sequence.layout == GOT_LAYOUT else None
     return Truth(sequence.truth_xywh, sequence.layout, size, attributes_of(sequence))
-
-
-def _frame_size(sequence: Sequence) -> tuple[int, int]:
-    path = list_images(sequence.frames)[0]
-    image = cv2.imread(str(path))
-    if image is None:
-        raise SourceError(
-            "unreadable image", received=str(path), expected="a picture OpenCV can decode", fix="remove or replace it"
-        )
-    return image.shape[1], image.shape[0]
 
 
 def columns_of(truths: Mapping[str, Truth]) -> tuple[str, ...]:
@@ -93,8 +83,8 @@ def one_pass_scores(tracked: Mapping[str, np.ndarray], truths: Mapping[str, Trut
     Args:
         tracked: (F, 4) boxes in pixels by sequence; (R, F, 4) of several runs, whose frames count alike.
     """
-    runs = {name: _runs(tracked[name], truth) for name, truth in truths.items()}
-    rows = {name: _scores(runs[name], truth) for name, truth in truths.items()}
+    runs = {name: with_given_box(tracked[name], truth) for name, truth in truths.items()}
+    rows: dict[str, Row] = {name: tuple(map(float, weighed(runs[name], truth))) for name, truth in truths.items()}
     means: Row = tuple(np.nanmean(list(rows.values()), axis=0).tolist())
     if not _all_got(truths):
         return means, rows
@@ -106,26 +96,33 @@ def one_pass_scores(tracked: Mapping[str, np.ndarray], truths: Mapping[str, Trut
     return means + _got_scores(pooled), {name: row + _got_scores(overlaps[name]) for name, row in rows.items()}
 
 
-def _runs(tracked_xywh: np.ndarray, truth: Truth) -> np.ndarray:
-    """(R, F, 4), the given box first."""
+def with_given_box(tracked_xywh: np.ndarray, truth: Truth) -> np.ndarray:
+    """(F, 4) boxes, or (R, F, 4) of several runs, as (R, F, 4) that begin with the given box."""
     runs = np.array(tracked_xywh, np.float64).reshape(-1, *truth.boxes_xywh.shape)
     if np.isfinite(truth.boxes_xywh[0]).all():
         runs[:, 0] = truth.boxes_xywh[0]
     return runs
 
 
-def _scores(runs: np.ndarray, truth: Truth) -> Row:
+def weighed(
+    runs: np.ndarray, truth: Truth, measures: Several[Callable[[np.ndarray, np.ndarray], Any]] = MEASURES
+) -> list[Any]:
+    """Each measure's mean over (R, F, 4) runs, frames without a usable truth counted as the dataset's toolkit does.
+
+    Args:
+        measures: of boxes and truth, both (N, 4), numbers or curves; for each of the first `COLUMNS`.
+    """
     known = np.isfinite(truth.boxes_xywh).all(axis=1)
     ignored = known & (truth.boxes_xywh <= 0).any(axis=1) & (truth.layout in POSITIVE_LAYOUTS)
     scored = known & ~ignored
-    measures = (success_auc, precision, normalised_precision)
-    means = np.mean([[score(run[scored], truth.boxes_xywh[scored]) for score in measures] for run in runs], axis=0)
-    parts = [(scored, means), (ignored, NOT_POSITIVE_SCORES), (~known, ABSENT_SCORES.get(truth.layout))]
-    counted = [(float(frames.sum()), scores) for frames, scores in parts if frames.any() and scores is not None]
-    if not counted:
-        return (float("nan"),) * len(COLUMNS)
-    total = sum(count for count, _ in counted)
-    return tuple(np.sum([count / total * np.asarray(scores) for count, scores in counted], axis=0).tolist())
+    lost = ABSENT_SCORES.get(truth.layout)
+    counts = [float(scored.sum()), float(ignored.sum()), float((~known).sum()) if lost else 0.0]
+    found = []
+    for column, measure in enumerate(measures):
+        mean = np.mean([measure(run[scored], truth.boxes_xywh[scored]) for run in runs], axis=0)
+        parts = zip(counts, (mean, NOT_POSITIVE_SCORES[column], lost[column] if lost else 0.0), strict=True)
+        found.append(sum(count / sum(counts) * score for count, score in parts if count) if any(counts) else mean)
+    return found
 
 
 def _got_scores(overlaps: np.ndarray) -> Row:

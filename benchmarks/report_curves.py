@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from siamtrt.benchmarks.metrics import precision, success_curve
-from siamtrt.benchmarks.one_pass import ABSENT_SCORES, COLUMNS, Truth
-from siamtrt.benchmarks.otb_files import boxes_of_description, find_runs, read_runs
+from siamtrt.benchmarks.metrics import precision_curve, success_curve
+from siamtrt.benchmarks.one_pass import COLUMNS, Truth, weighed, with_given_box
+from siamtrt.benchmarks.otb_files import find_runs, read_runs, truths_of_description
 from siamtrt.benchmarks.report_model import number
 from siamtrt.benchmarks.result_files import find_files, read_json
 from siamtrt.benchmarks.score_results import Evaluation
@@ -59,8 +59,8 @@ def _truths(dataset: Path, wanted: list[str]) -> dict[str, Truth]:
     if dataset.is_dir():
         found = {one.name: Truth(one.truth_xywh, one.layout) for one in find_sequences(dataset) if one.name in wanted}
     elif dataset.is_file() and dataset.suffix in (".json", ".gz"):
-        boxes = boxes_of_description(read_json(dataset), dataset)
-        found = {name: Truth(rows) for name, rows in boxes.items() if name in wanted}
+        truths = truths_of_description(read_json(dataset), dataset)
+        found = {name: truth for name, truth in truths.items() if name in wanted}
     else:
         raise _no_curves(f"no dataset at {dataset}")
     if missing := sorted(set(wanted) - found.keys()):
@@ -88,22 +88,13 @@ def _roots(results: Path, folder: Path, tracker: str) -> Iterator[Path]:
 
 
 def sequence_curves(runs_xywh: np.ndarray, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """Success and precision curves of (R, F, 4) boxes, means over runs; absent frames count as in `one_pass`.
-
-    Truths with a side or a place of 0 count here as others do; ten of OTB-2015's 59,040, less than `SAME`.
-    """
-    seen = np.isfinite(truth.boxes_xywh).all(axis=1)
-    runs = np.where(seen[:, None] & (np.arange(len(seen)) == 0)[:, None], truth.boxes_xywh, runs_xywh)
-    both = (
-        np.mean([success_curve(run, truth.boxes_xywh) for run in runs], axis=0),
-        np.mean([[precision(run, truth.boxes_xywh, pixels) for pixels in PIXELS] for run in runs], axis=0),
-    )
-    lost = ABSENT_SCORES.get(truth.layout)
-    if lost is None:
-        return both
-    share = float(seen.mean())
-    success, near = (share * curve + (1 - share) * score for curve, score in zip(both, lost, strict=False))
+    """Success and precision curves of (R, F, 4) boxes, means over runs; frames count as in `one_pass`."""
+    success, near = weighed(with_given_box(runs_xywh, truth), truth, (success_curve, _near))
     return success, near
+
+
+def _near(tracked_xywh: np.ndarray, truth_xywh: np.ndarray) -> np.ndarray:
+    return precision_curve(tracked_xywh, truth_xywh, PIXELS)
 
 
 def _no_curves(received: str) -> SiamtrtError:

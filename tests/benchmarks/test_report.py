@@ -158,12 +158,13 @@ def test_curves_are_those_of_the_scores(evaluated):
     assert lossy.precision[9] == 1.0
 
 
-@pytest.mark.parametrize("layout", ["", "LaSOT", "UAV123"])
-def test_absent_frames_count_as_in_the_scores(layout):
+@pytest.mark.parametrize("layout", ["", "LaSOT", "UAV123", "OTB"])
+def test_frames_without_a_usable_truth_count_as_in_the_scores(layout):
     rng = np.random.default_rng(0)
     truth = rng.uniform(20, 60, (400, 4))
     runs = truth + rng.uniform(-20, 20, (2, 400, 4))
     truth[50:200] = np.nan
+    truth[300:330, 0] = 0.0
     truth = Truth(truth, layout)
     scores, _ = one_pass_scores({"a": runs}, {"a": truth})
     success, near = sequence_curves(runs, truth)
