@@ -7,8 +7,6 @@ from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from siamtrt.backends import Backend
 from siamtrt.benchmarks.one_pass import one_pass_scores, truths_of
 from siamtrt.benchmarks.otb_files import of_layout
@@ -25,7 +23,7 @@ from siamtrt.benchmarks.run_files import (
     tracker_run,
 )
 from siamtrt.benchmarks.score_results import Evaluation, TrackerScores, one_pass_evaluation, vot_evaluation
-from siamtrt.benchmarks.score_vot import chosen_interval
+from siamtrt.benchmarks.score_vot import chosen_interval, sequence_bar
 from siamtrt.benchmarks.tasks import Task, sequence_is_done, times_of
 from siamtrt.benchmarks.vot_files import sequences_of_videos
 from siamtrt.benchmarks.workers import THREADS, run_tasks
@@ -101,10 +99,7 @@ def evaluate_bundles(
             begin(results, run)
         tasks = _open_tasks(runs, sequences, frames, results, protocol)
         total = len(runs) * len(sequences)
-        bar = tqdm(
-            total=total, initial=total - len(tasks), unit="sequence", disable=None if options.progress else True
-        )
-        with bar:
+        with sequence_bar(total, options.progress, total - len(tasks)) as bar:
             done = run_on_ray(tasks, options.ray) if options.ray else run_tasks(tasks, options.workers)
             for task in done:
                 bar.set_postfix_str(f"{task.tracker} {task.sequence.name}", refresh=False)

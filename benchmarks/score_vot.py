@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ from siamtrt.benchmarks.vot_files import (
 )
 from siamtrt.errors import ResultsError
 
+AnyRun = TypeVar("AnyRun", Run, LongTermRun)
 YEAR = re.compile(r"vot[-_ ]?(\d{4})(?!\d)", re.I)
 
 
@@ -78,20 +79,27 @@ def vot_scores(
         ResultsError: files that are missing or cannot be scored.
     """
     found = find_trajectories(files, sequences, protocol)
-    scores = {}
+    trackers = _runs_of_trackers(files, found, sequences, _supervised_run, progress)
+    return {tracker: score_runs(runs, interval) for tracker, runs in trackers}
+
+
+def _runs_of_trackers(
+    files: ResultFiles, found: Mapping[str, Mapping[str, list[str]]], sequences: list[VotSequence],
+    read: Callable[[OpenFiles, str, VotSequence], AnyRun], progress: bool,
+) -> Iterator[tuple[str, dict[str, list[AnyRun]]]]:  # fmt: skip
+    """Each tracker with its runs by sequence, read while a bar counts sequences."""
     with files.open() as opened, sequence_bar(len(found) * len(sequences), progress) as bar:
         for tracker, paths in found.items():
             runs = {}
             for sequence in sequences:
-                runs[sequence.name] = [_supervised_run(opened, path, sequence) for path in paths[sequence.name]]
+                runs[sequence.name] = [read(opened, path, sequence) for path in paths[sequence.name]]
                 bar.update()
-            scores[tracker] = score_runs(runs, interval)
-    return scores
+            yield tracker, runs
 
 
-def sequence_bar(total: int, progress: bool) -> tqdm[Any]:
-    """A bar on stderr that counts sequences, where wanted."""
-    return tqdm(total=total, unit="sequence", disable=None if progress else True)
+def sequence_bar(total: int, progress: bool, done: int = 0) -> tqdm[Any]:
+    """A bar on stderr that counts sequences, from those already done on, where wanted."""
+    return tqdm(total=total, initial=done, unit="sequence", disable=None if progress else True)
 
 
 def _supervised_run(opened: OpenFiles, path: str, sequence: VotSequence) -> Run:
@@ -106,15 +114,8 @@ def long_term_scores(files: ResultFiles, sequences: list[VotSequence], progress:
     """
     found = find_trajectories(files, sequences, LONG_TERM)
     _require_confidences(files, found)
-    scores = {}
-    with files.open() as opened, sequence_bar(len(found) * len(sequences), progress) as bar:
-        for tracker, paths in found.items():
-            runs = {}
-            for sequence in sequences:
-                runs[sequence.name] = [_long_term_run(opened, path, sequence) for path in paths[sequence.name]]
-                bar.update()
-            scores[tracker] = score_long_term(runs)
-    return scores
+    trackers = _runs_of_trackers(files, found, sequences, _long_term_run, progress)
+    return {tracker: score_long_term(runs) for tracker, runs in trackers}
 
 
 def _long_term_run(opened: OpenFiles, path: str, sequence: VotSequence) -> LongTermRun:

@@ -18,6 +18,7 @@ import numpy as np
 from siamtrt.benchmarks.overlap import overlaps, surely_meet
 from siamtrt.benchmarks.regions import FAILED, INITIALISED, SKIPPED, Region, Trajectory, corners_of
 from siamtrt.runtime.crop import check_frame
+from siamtrt.runtime.track import tracked_frames
 from siamtrt.runtime.tracker import Tracker, TrackResult
 
 GAP = 5  # frames from a failure to the next initialisation
@@ -140,17 +141,11 @@ def long_term_run(tracker: Tracker, frames: Iterable[np.ndarray], box_xywh: Sequ
     """
     regions: list[Region] = []
     times, confidences = [], []
-    for index, frame in enumerate(frames):
-        if index == 0:
-            tracker.init(frame, box_xywh)
-            regions.append((INITIALISED,))
-            times.append(0.0)
-            confidences.append(math.nan)
-        else:
-            result = tracker.update(frame)
-            regions.append(region_of(result))
-            times.append(result.times.total_ms)
-            confidences.append(result.score)
+    for frame in tracked_frames(tracker, frames, lambda _: box_xywh):
+        result = frame.result
+        regions.append(region_of(result) if result else (INITIALISED,))
+        times.append(result.times.total_ms if result else 0.0)
+        confidences.append(result.score if result else math.nan)
     return VotRun(Trajectory(tuple(regions)), np.array(times), np.array(confidences))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -51,7 +51,7 @@ class Outputs:
 
 
 def tracked_frames(
-    tracker: Tracker, source: FrameSource, choose_box: Callable[[np.ndarray], Sequence[float]]
+    tracker: Tracker, source: Iterable[np.ndarray], choose_box: Callable[[np.ndarray], Sequence[float]]
 ) -> Iterator[TrackedFrame]:
     """Initialise on the first frame and update on the others.
 
