@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from siamtrt.calibration.evaluation import GRAPHS
 from siamtrt.calibration.ranges import ZERO_TENSOR_THRESHOLD
 from siamtrt.calibration.record import Calibration, LayerDamage, PlanPoint
-from siamtrt.errors import MissingPackageError
 from siamtrt.files import staged_file
+from siamtrt.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,14 +109,7 @@ def save_picture(calibration: Calibration, path: Path) -> None:
         MissingPackageError: no matplotlib.
         SiamtrtError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "the picture needs matplotlib", received="none", expected="matplotlib",
-            fix="pip install 'siamtrt[report]'",
-        ) from error  # fmt: skip
-    figure = Figure(figsize=(9, 4.2), dpi=150, layout="constrained")
+    figure = new_figure(9, 4.2, dpi=150)
     plans, layers = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_plans(plans, calibration)
     _draw_layers(layers, calibration)

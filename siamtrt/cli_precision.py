@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from siamtrt.cli_source import MOST_THREADS
 from siamtrt.errors import MissingPackageError
 from siamtrt.precision import AUTO, DEFAULT_IOU_DROP, DEFAULT_PAIRS, ESTIMATORS
 
 if TYPE_CHECKING:
     from siamtrt.calibration.calibrate import Options
 
-MOST_PAIRS, MOST_THREADS = 65536, 64
+MOST_PAIRS = 65536
 SOURCES = """A SOURCE is a folder of annotated sequences (OTB, GOT-10k), a video with its boxes in a .txt beside it, or
     a video or folder of images with the first box appended: flight.mp4:120,80,64,48; FP32 then tracks the rest."""
 

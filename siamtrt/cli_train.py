@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from siamtrt.cli_source import MOST_THREADS
+
 if TYPE_CHECKING:
     from siamtrt.training.loop import Run
 
-MOST_WORKERS, MOST_THREADS = 64, 64
+MOST_WORKERS = 64
 INTERRUPTED = 130
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -30,13 +31,13 @@ def default_bundle() -> Path:
     folder = _cache() / f"default-{hashlib.sha256(content).hexdigest()[:16]}"
     if not folder.exists():
         with staged_directory(folder) as staging:
-            _unpack(staging)
+            _unpack(content, staging)
     return folder
 
 
-def _unpack(folder: Path) -> None:
+def _unpack(content: bytes, folder: Path) -> None:
     try:
-        with tarfile.open(ARCHIVE) as archive:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             archive.extractall(folder, filter="data")
     except (OSError, EOFError, tarfile.TarError) as error:
         raise _damaged(error) from error

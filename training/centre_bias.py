@@ -21,12 +21,12 @@ from torch import Tensor
 from siamtrt.errors import SiamtrtError
 from siamtrt.files import staged_file, write_whole
 from siamtrt.models.network import SiameseNetwork
+from siamtrt.pictures import new_figure
 from siamtrt.tracking import AnchorDecoding
 from siamtrt.training.augment import Appearance
 from siamtrt.training.batches import Batch, batches
 from siamtrt.training.checks import answers, best_overlaps
 from siamtrt.training.config import Config, load_config
-from siamtrt.training.curve import new_figure
 from siamtrt.training.loop import Run
 from siamtrt.training.starting import preset_with_anchors, samplers
 

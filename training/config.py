@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import dacite
 
 from siamtrt.errors import TrainingError
 from siamtrt.training.augment import Appearance
@@ -124,8 +126,6 @@ def load_config(path: Path) -> Config:
     Raises:
         TrainingError: unreadable, an unknown or missing field, a value out of range.
     """
-    import dacite
-
     plain = _read(path)
     hooks: dict[Any, Any] = {float: _as_float, int: _as_int, tuple[str, ...]: _as_tuple, tuple[Source, ...]: _as_tuple}
     try:
@@ -177,8 +177,6 @@ def _as_int(value: Any) -> Any:
 
 
 def _as_tuple(value: Any) -> Any:
-    import dacite
-
     if not isinstance(value, list):
         raise dacite.WrongTypeError(list, value)
     return tuple(value)
@@ -220,8 +218,6 @@ def _rules(config: Config) -> dict[str, bool]:
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    from dataclasses import replace
-
     sources = tuple(replace(source, path=str(base / source.path)) for source in config.data)
     init = config.init if config.init in ("none", "imagenet") else str(base / config.init)
     return replace(config, data=sources, init=init, output=str(base / config.output))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from siamtrt.errors import MissingPackageError
 from siamtrt.files import staged_file, write_whole
+from siamtrt.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TABLE, PICTURE = "curve.csv", "curve.png"
 COLUMNS = ("step", "rate", "cls_loss", "loc_loss", "held_cls_loss", "held_loc_loss", "held_iou", "pairs_per_s")
@@ -80,22 +80,6 @@ def save_picture(rows: Sequence[Sequence[float]], path: Path) -> None:
     _add_rate(overlap.twinx(), columns)
     with staged_file(path) as staging:
         figure.savefig(staging, format="png")
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty one of so many inches, which draws without a display.
-
-    Raises:
-        MissingPackageError: no matplotlib.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "the picture needs matplotlib", received="none", expected="matplotlib",
-            fix="pip install 'siamtrt[report]'",
-        ) from error  # fmt: skip
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def _add_rate(axes: Axes, columns: dict[str, tuple[float, ...]]) -> None:
