@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch", reason="exporting the bundle needs the export extra")
 
-from folders import snapshot
+from folders import snapshot, untimed, write_sequence
 
 from siamtrt.benchmarks import workers
 from siamtrt.benchmarks.evaluate import Options, evaluate_bundles
@@ -38,13 +38,6 @@ from siamtrt.runtime.tracker import Tracker
 NAMES = ("Ball", "Car.2", "boat-1")  # with what the toolkits write otherwise in a file's name
 
 
-def write_sequence(folder, frames, boxes):
-    (folder / "img").mkdir(parents=True)
-    for number, frame in enumerate(frames, start=1):
-        cv2.imwrite(str(folder / "img" / f"{number:04d}.png"), frame)
-    (folder / "groundtruth_rect.txt").write_text("\n".join(",".join(map(str, box)) for box in boxes) + "\n")
-
-
 @pytest.fixture(scope="module")
 def dataset(short_video, tmp_path_factory):
     """Three parts of the short video, of 4, 6 and 8 frames; the target is hidden in one."""
@@ -62,11 +55,6 @@ def undisturbed(tiny_bundle, dataset, tmp_path_factory):
     results = tmp_path_factory.mktemp("undisturbed") / "results"
     evaluate_bundles([tiny_bundle], dataset, results)
     return results
-
-
-def files(results):
-    """Everything but times."""
-    return {path: data for path, data in snapshot(results).items() if "times" not in path and "scores" not in path}
 
 
 def command(*arguments):
@@ -148,7 +136,7 @@ def test_only_what_is_missing_is_done(tiny_bundle, dataset, undisturbed, tmp_pat
     (results / "tiny" / ".run.k1ll3d.json").write_text("{")
     evaluate_bundles([tiny_bundle], dataset, results)
     assert tracked == ["boat-1", "Ball"]  # the longest first
-    assert files(results) == files(undisturbed)
+    assert untimed(results) == untimed(undisturbed)
     assert not list((results / "tiny" / "times").glob(".*"))
 
 
@@ -169,7 +157,7 @@ def test_workers_write_the_same_and_name_what_fails(tiny_bundle, dataset, undist
     assert not (tmp_path / "results" / "tiny" / "Ball.txt").exists()
     shutil.copy(dataset / "Ball" / "img" / "0003.png", spoiled / "Ball" / "img" / "0003.png")
     evaluate_bundles([tiny_bundle], spoiled, tmp_path / "results", Options(workers=3))
-    assert files(tmp_path / "results") == files(undisturbed)
+    assert untimed(tmp_path / "results") == untimed(undisturbed)
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(tiny_bundle, dataset, tmp_path, monkeypatch):
@@ -207,7 +195,7 @@ def test_killed_and_run_again(tiny_bundle, short_video, undisturbed, dataset, tm
     shutil.rmtree(longer / "long")
     evaluate_bundles([tiny_bundle], longer, results)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert files(results) == files(undisturbed)
+    assert untimed(results) == untimed(undisturbed)
 
 
 def _children(pid):

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -20,7 +19,7 @@ pytest.importorskip("torch", reason="exporting the bundle needs the export extra
 pytest.importorskip("ray", reason="needs the ray extra")
 
 import ray
-from folders import snapshot
+from folders import snapshot, untimed, write_sequence
 from ray import cloudpickle
 
 from siamtrt.benchmarks import ray_workers
@@ -56,11 +55,7 @@ def dataset(short_video, tmp_path_factory):
     """Three parts of the short video, of 4, 6 and 8 frames."""
     root = tmp_path_factory.mktemp("dataset")
     for count, name in zip((4, 6, 8), NAMES, strict=True):
-        (root / name / "img").mkdir(parents=True)
-        for number, frame in enumerate(short_video.frames[-count:], start=1):
-            cv2.imwrite(str(root / name / "img" / f"{number:04d}.png"), frame)
-        lines = (",".join(map(str, box)) for box in short_video.boxes_xywh[-count:])
-        (root / name / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n")
+        write_sequence(root / name, short_video.frames[-count:], short_video.boxes_xywh[-count:])
     return root
 
 
@@ -70,11 +65,6 @@ def undisturbed(tiny_bundle, dataset, tmp_path_factory):
     results = tmp_path_factory.mktemp("undisturbed") / "results"
     evaluate_bundles([tiny_bundle], dataset, results)
     return results
-
-
-def files(results):
-    """Everything but times."""
-    return {path: data for path, data in snapshot(results).items() if "times" not in path and "scores" not in path}
 
 
 def tasks_of(bundle, dataset, results):
@@ -129,12 +119,12 @@ def test_the_same_files_as_in_one_process(cluster, tiny_bundle, dataset, undistu
     results = tmp_path / "results"
     bundle = Path(os.path.relpath(tiny_bundle))
     evaluation = evaluate_bundles([bundle], Path(dataset.name), results, Options(ray=cluster))
-    assert files(results) == files(undisturbed)
+    assert untimed(results) == untimed(undisturbed)
     assert set(evaluation.trackers[0].update_ms) == set(NAMES)
     (results / "tiny" / "Ball.txt").unlink()
     before = (results / "tiny" / "boat-1.txt").stat().st_mtime_ns
     evaluate_bundles([tiny_bundle], dataset, results, Options(ray=cluster))
-    assert files(results) == files(undisturbed)
+    assert untimed(results) == untimed(undisturbed)
     assert (results / "tiny" / "boat-1.txt").stat().st_mtime_ns == before
 
 
@@ -163,8 +153,8 @@ def test_a_lost_workers_sequence_is_done_by_another(cluster, tiny_bundle, datase
     (tmp_path / "results").mkdir()
     done = list(run_on_ray([deadly(first, tmp_path / "lives", 1), *others], cluster))
     assert {task.sequence.name for task in done} == set(NAMES)
-    expected = {path: data for path, data in files(undisturbed).items() if not path.endswith("run.json")}
-    assert files(tmp_path / "results") == expected
+    expected = {path: data for path, data in untimed(undisturbed).items() if not path.endswith("run.json")}
+    assert untimed(tmp_path / "results") == expected
 
 
 def test_a_sequence_that_costs_every_worker_is_given_up(cluster, tiny_bundle, dataset, tmp_path, monkeypatch):
@@ -239,7 +229,7 @@ def test_stopped_in_the_middle(cluster, tiny_bundle, dataset, undisturbed, tmp_p
     while ray.available_resources().get("CPU") != 2 and time.monotonic() < stop:
         time.sleep(0.1)
     assert ray.available_resources()["CPU"] == 2
-    assert set(files(tmp_path / "results")) == {"tiny", "tiny/Ball.txt"}
+    assert set(untimed(tmp_path / "results")) == {"tiny", "tiny/Ball.txt"}
 
 
 def test_an_interrupted_command_is_continued(cluster, tiny_bundle, dataset, undisturbed, tmp_path):
@@ -265,7 +255,7 @@ def test_an_interrupted_command_is_continued(cluster, tiny_bundle, dataset, undi
     assert snapshot(results) == left
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert files(results) == files(undisturbed)
+    assert untimed(results) == untimed(undisturbed)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "host:", "host:99999", ":6379"])
