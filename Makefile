@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Each worker takes up to 3 GB; tests of one tracker stay on one, which exports it once.
 WORKERS ?= 2
-EXTRAS := export,rtx,dev,demo,train,ray
-SOURCES := $(shell find siamtrt models export calibration kernels runtime training benchmarks -name '*.py' 2>/dev/null)
+EXTRAS := export,rtx,dev,demo,train,ray,serve,mavlink,mqtt,stream
+SOURCES := $(shell find siamtrt models export calibration kernels runtime service training benchmarks -name '*.py' 2>/dev/null)
 # TensorRT's stubs, for mypy alone: beside the other packages they would let `import tensorrt` succeed and be empty.
 STUBS := $(VENV)/stubs
 # The editable install links file by file, so a new or removed file needs it again: remember the list.
@@ -31,7 +31,7 @@ test: lint
 
 lint: install
 	$(BIN)/ruff check .
-	MYPYPATH=$(STUBS) $(BIN)/mypy siamtrt models export calibration kernels runtime training benchmarks
+	MYPYPATH=$(STUBS) $(BIN)/mypy siamtrt models export calibration kernels runtime service training benchmarks
 
 # The main job on what the repository holds: the default tracker's weights and a rendered clip.
 DEMO := out/demo

@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-FOLDERS = ("models", "export", "calibration", "kernels", "runtime", "training", "benchmarks")
+FOLDERS = ("models", "export", "calibration", "kernels", "runtime", "service", "training", "benchmarks")
 
 setup(
     packages=["siamtrt", *(f"siamtrt.{folder}" for folder in FOLDERS)],
@@ -10,5 +10,6 @@ setup(
     package_data={
         "siamtrt": ["py.typed", "weights/*"], "siamtrt.kernels": ["*.cu", "*.cuh", "*.h"],
         "siamtrt.benchmarks": ["*.html", "*.css"],
+        "siamtrt.service": ["*.html", "*.css", "*.js"],
     },
 )

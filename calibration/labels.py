@@ -26,7 +26,7 @@ ABSENT = (np.nan,) * 4
 def labels_by_tracking(bundle: Path | str, threads: int | None = None, progress: bool = False) -> Label:
     """A label that tracks from the first box with the bundle's FP32 graphs, on ONNX Runtime.
 
-    Boxes are the tracker's, (F, 4) xywh in pixels, NaN where its status is not "tracked". A tracker that never says
+    Boxes are the tracker's, (F, 4) xywh in pixels, NaN where its status is not "locked". A tracker that never says
     "lost" goes on with the background where it loses the target.
 
     Args:

@@ -194,7 +194,7 @@ class ProposalDecoder(Decoder):
         center, size = clipped((cx + dx, cy + dy), size, frame_size, self.tracking.min_side)
         side = self.decoding.score_size
         return dataclasses.replace(
-            state, center_xy=center, size_wh=size, score=1 / proposals.inverse_score.item(best), status="tracked",
+            state, center_xy=center, size_wh=size, score=1 / proposals.inverse_score.item(best), status="locked",
             position_rc=divmod(best % (side * side), side),
         )  # fmt: skip
 

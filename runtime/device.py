@@ -287,5 +287,5 @@ def _states(records: np.ndarray) -> dict[int, TargetState]:
 def _state(record: np.ndarray) -> TargetState:
     (cx, cy), (width, height) = record["center"].tolist(), record["size"].tolist()
     row, column = record["position"].tolist()
-    status = "invalid" if record["status"] == INVALID else "tracked"
+    status = "invalid" if record["status"] == INVALID else "locked"
     return TargetState((cx, cy), (width, height), float(record["score"]), status, position_rc=(row, column))  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ class DistractorAwareDecoder(ProposalDecoder):
         best = self.choose(proposals, log_odds(maps["cls"]), to_distractors)
         usable = math.isfinite(to_distractors[best])
         new = self.moved(state, proposals, best, frame_size) if usable else invalid(state)
-        found = self._distractors(state, proposals, best, frame_size) if new.status == "tracked" else ()
+        found = self._distractors(state, proposals, best, frame_size) if new.status == "locked" else ()
         return dataclasses.replace(new, distractors=found)
 
     def choose(self, proposals: Proposed, similarity: np.ndarray, to_distractors: np.ndarray) -> int:

@@ -132,7 +132,7 @@ class MultiTracker(SessionOwner):
 
 
 def _result(state: TargetState, times: StageTimes) -> TrackResult:
-    return TrackResult(state.status == "tracked", state.box_xywh, state.score, state.status, times)
+    return TrackResult(state.status == "locked", state.box_xywh, state.score, state.status, times)
 
 
 def _require_plain(manifest: Manifest) -> None:

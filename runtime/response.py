@@ -68,7 +68,7 @@ class ResponseDecoder(Decoder):
         center, size = clipped(center, size, frame_size, self.tracking.min_side)
         score = 1 / (1 + math.exp(-max(-700.0, min(peaks[best], 700.0))))
         return dataclasses.replace(
-            state, center_xy=center, size_wh=size, score=score, status="tracked", angle_rad=turned
+            state, center_xy=center, size_wh=size, score=score, status="locked", angle_rad=turned
         )
 
     def _enlarged(self, response: np.ndarray) -> np.ndarray:

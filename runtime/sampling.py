@@ -117,7 +117,7 @@ class SamplingDecoder(Decoder):
         (cx, cy), low = state.center_xy, self.tracking.min_side
         center, size = clipped((cx + dx, cy + dy), (width, height), frame_size, low)
         score = max(0.0, min(float(similarity[best]), 1.0))
-        return dataclasses.replace(state, center_xy=center, size_wh=size, score=score, status="tracked")
+        return dataclasses.replace(state, center_xy=center, size_wh=size, score=score, status="locked")
 
     def _side(self, state: TargetState) -> int:
         return whole_side(crop_side(state, self.crop, self.crop.search_size))

@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 
     box_xywh: BoxXywh
     score: float = 1.0
-    status: str = "tracked"
+    status: str = "locked"
     fps: float = 0.0
     polygon: Polygon | None = None
 
@@ -45,7 +45,7 @@ class Sink(Protocol):
 def annotate(frame: np.ndarray, shown: Shown) -> np.ndarray:
     """A copy of the frame with box, score and frames a second drawn on it."""
     picture = frame.copy()
-    ok = shown.status == "tracked"
+    ok = shown.status == "locked"
     colour = GREEN if ok else RED
     x, y, w, h = (round(value) for value in shown.box_xywh)
     unit = max(1, round(min(frame.shape[:2]) / 360))

@@ -10,7 +10,7 @@ import numpy as np
 
 from siamtrt.boxes import BoxXywh
 
-Status = Literal["tracked", "lost", "invalid"]
+Status = Literal["locked", "lost", "invalid"]
 Polygon = tuple[tuple[float, float], ...]
 
 
@@ -34,7 +34,7 @@ class TargetState:
     center_xy: tuple[float, float]
     size_wh: tuple[float, float]
     score: float = 1.0
-    status: Status = "tracked"
+    status: Status = "locked"
     angle_rad: float = 0.0
     search: str = "search"
     first_wh: tuple[float, float] | None = None

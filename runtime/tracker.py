@@ -126,14 +126,14 @@ class Tracker(SessionOwner):
         inferred = perf_counter()
         new = next_search(self.manifest.strategies.search, state, decoder.decode(state, maps, target.frame_size))
         decoded = perf_counter()
-        if new.status == "tracked":
+        if new.status == "locked":
             new = self._refined(state, new, maps, views, target)
             new = self._policy.next(frame, new, target)
         self._state = new
         laps = (start, cropped, inferred, decoded, perf_counter())
         crop, network, decode, extra = (1e3 * (b - a) for a, b in itertools.pairwise(laps))
         times = StageTimes(crop, network, decode, extra, 1e3 * (laps[-1] - start))
-        return TrackResult(new.status == "tracked", new.box_xywh, new.score, new.status, times, new.polygon)
+        return TrackResult(new.status == "locked", new.box_xywh, new.score, new.status, times, new.polygon)
 
     def _refined(
         self, old: TargetState, new: TargetState, maps: Mapping[str, np.ndarray], views: Sequence[View], target: Target

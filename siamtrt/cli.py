@@ -37,7 +37,8 @@ MOST_TARGETS = 64  # of one search; the graph's memory grows with it
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
 EXTRAS = {  # what brings a package that a command imports
-    **dict.fromkeys(("torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"), "export"), "yaml": "train",
+    **dict.fromkeys(("torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"), "export"),
+    **dict.fromkeys(("aiohttp", "prometheus_client", "psutil"), "serve"), "pymavlink": "mavlink", "paho": "mqtt",
 }  # fmt: skip
 
 

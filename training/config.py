@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import dacite
-
+from siamtrt.config_files import Example, read_config
 from siamtrt.errors import TrainingError
 from siamtrt.training.augment import Appearance
 
-LARGEST_CONFIG = 1 << 16  # bytes
+EXAMPLE = Example(TrainingError, "training.config.Config", "training/small.yaml")
 LARGEST_SEED = (1 << 63) - 2  # torch takes 64 bits, and the check draws with the next one
 
 
@@ -126,60 +125,11 @@ def load_config(path: Path) -> Config:
     Raises:
         TrainingError: unreadable, an unknown or missing field, a value out of range.
     """
-    plain = _read(path)
-    hooks: dict[Any, Any] = {float: _as_float, int: _as_int, tuple[str, ...]: _as_tuple, tuple[Source, ...]: _as_tuple}
-    try:
-        config = dacite.from_dict(Config, plain, dacite.Config(strict=True, type_hooks=hooks))
-    except dacite.DaciteError as error:
-        raise _bad(path, str(error)) from error
+    config = read_config(path, Config, EXAMPLE, tuples=(tuple[str, ...], tuple[Source, ...]))
     for what, fine in _rules(config).items():
         if not fine:
-            raise _bad(path, what)
+            raise EXAMPLE.unusable(path, what)
     return _absolute(config, path.resolve().parent)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        """Without aliases, nine of which in one another are a billion values."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("an alias, *name")
-            return super().compose_node(parent, index)
-
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise ValueError(f"larger than {LARGEST_CONFIG} bytes")
-        plain = yaml.load(path.read_text(encoding="utf-8"), Plain)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise TrainingError(
-            "unreadable config", received=f"{path} ({error})", expected="a YAML file", fix="see training/small.yaml"
-        ) from error
-    if not isinstance(plain, dict):
-        raise _bad(path, type(plain).__name__)
-    return plain
-
-
-def _as_float(value: Any) -> Any:
-    """Also of a whole number, and of `1e-3`, which is text in YAML; other values dacite refuses."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return value
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return value
-
-
-def _as_int(value: Any) -> Any:
-    return str(value) if isinstance(value, bool) else value  # YAML's `yes` is no 1
-
-
-def _as_tuple(value: Any) -> Any:
-    if not isinstance(value, list):
-        raise dacite.WrongTypeError(list, value)
-    return tuple(value)
 
 
 def _numbers(part: Any, where: str = "") -> Iterator[tuple[str, float]]:
@@ -221,10 +171,3 @@ def _absolute(config: Config, base: Path) -> Config:
     sources = tuple(replace(source, path=str(base / source.path)) for source in config.data)
     init = config.init if config.init in ("none", "imagenet") else str(base / config.init)
     return replace(config, data=sources, init=init, output=str(base / config.output))
-
-
-def _bad(path: Path, received: str) -> TrainingError:
-    return TrainingError(
-        "unusable config", received=f"{path}: {received}", expected="the fields of training.config.Config",
-        fix="correct the field; training/small.yaml is an example",
-    )  # fmt: skip

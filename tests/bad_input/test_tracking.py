@@ -72,7 +72,7 @@ def test_bad_frame_at_init_keeps_the_earlier_target(refused, tracker, short_vide
     with refused(FrameError, "frame"):
         tracker.init(frame, (10, 10, 20, 20))
     assert tracker.state == before
-    assert tracker.update(short_video.frames[1]).status == "tracked"
+    assert tracker.update(short_video.frames[1]).status == "locked"
 
 
 @pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
@@ -98,7 +98,7 @@ def test_bad_box_keeps_the_earlier_target(refused, tracker, short_video, box):
     with refused(BoxError, "target box"):
         tracker.init(short_video.frames[1], box)
     assert tracker.state == before
-    assert tracker.update(short_video.frames[1]).status == "tracked"
+    assert tracker.update(short_video.frames[1]).status == "locked"
 
 
 @pytest.mark.parametrize("box", [(319, 239, 5, 5), (-19, -9, 20, 10), (0, 0, 640, 480), (5, 5, 1, 1), (5, 5, 0.01, 9)])
@@ -175,7 +175,7 @@ def test_outputs_beyond_range_leave_the_state_finite(tiny_bundle, name, value):
     for _ in range(3):
         result = tracker.update(FRAME)
         assert all(map(math.isfinite, [*result.box_xywh, result.score]))
-        assert result.ok == (result.status == "tracked")
+        assert result.ok == (result.status == "locked")
 
 
 def test_tracker_recovers_after_nan(tiny_bundle):

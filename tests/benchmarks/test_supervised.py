@@ -162,7 +162,7 @@ def test_latencies_that_cannot_be(latency):
 
 
 def result(box, score, polygon=None):
-    return TrackResult(True, box, score, "tracked", StageTimes(0, 0, 0, 0, 4.0), polygon)
+    return TrackResult(True, box, score, "locked", StageTimes(0, 0, 0, 0, 4.0), polygon)
 
 
 class Sure:

@@ -90,7 +90,7 @@ class Decoding:
             maps = {"cls": cls[slot].astype(np.float32)[None], "loc": loc[slot].astype(np.float32)[None]}
             new = self.decoder.decode(state, maps, frame)
             fields = {"center": new.center_xy, "size": new.size_wh, "score": new.score, "position": new.position_rc}
-            for name, value in {**fields, "status": {"tracked": TRACKED, "invalid": INVALID}[new.status]}.items():
+            for name, value in {**fields, "status": {"locked": TRACKED, "invalid": INVALID}[new.status]}.items():
                 moved[name][slot] = value
         return moved
 

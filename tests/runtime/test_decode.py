@@ -24,7 +24,7 @@ def test_step_equals_the_reference(shared_dir, kind):
         np.testing.assert_allclose(new.center_xy, data["new_center"][step], atol=0.05)
         np.testing.assert_allclose(new.size_wh, data["new_size"][step], atol=0.05)
         assert new.score == pytest.approx(float(data["score"][step]), abs=1e-5)
-        assert new.status == "tracked"
+        assert new.status == "locked"
 
 
 def test_anchors_have_the_references_sides_and_order():

@@ -115,7 +115,7 @@ def assert_step(layout: Layout, maps: np.ndarray, state: TargetState) -> Step:
     assert chosen_scale(state, new) == pytest.approx(layout.scales[expected.chosen], abs=1e-6)
     np.testing.assert_allclose(np.subtract(new.center_xy, state.center_xy), expected.moved_xy, atol=1e-3)
     np.testing.assert_allclose(new.size_wh, expected.size_wh, atol=1e-4)
-    assert (new.status, new.angle_rad) == ("tracked", 0.0)
+    assert (new.status, new.angle_rad) == ("locked", 0.0)
     return expected
 
 
@@ -265,7 +265,7 @@ def test_maps_that_are_not_finite_leave_the_target_where_it_was(bad, upsampling)
 def test_a_target_is_found_again_after_an_invalid_frame():
     decoder, state = LAYOUTS[0].decoder(), TargetState((2000, 2000), (64, 64))
     lost = decoder.decode(state, flat(math.nan, 1, 1), LARGE)
-    assert decoder.decode(lost, flat(0, 1, 0), LARGE).status == "tracked"
+    assert decoder.decode(lost, flat(0, 1, 0), LARGE).status == "locked"
 
 
 @pytest.mark.parametrize(("row", "column", "center"), [(0, 0, (0, 0)), (0, 16, (100, 0)), (16, 0, (0, 60))])

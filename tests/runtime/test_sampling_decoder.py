@@ -45,7 +45,7 @@ def test_the_candidate_of_the_highest_similarity_is_chosen():
         new = decoder().decode(STATE, similarity(SMALL, best), FRAME)
         np.testing.assert_allclose(new.center_xy, (500 + x, 400 + y), atol=1e-4)
         np.testing.assert_allclose(new.size_wh, (width, height), atol=1e-4)
-        assert (new.status, new.score) == ("tracked", pytest.approx(0.75))
+        assert (new.status, new.score) == ("locked", pytest.approx(0.75))
 
 
 @pytest.mark.parametrize("size_wh", [(40.0, 60.0), (56.0, 84.0), (20.0, 30.0)])
@@ -145,13 +145,13 @@ def test_similarities_that_are_not_finite_leave_the_target_where_it_was(bad, ind
     new = decoder().decode(STATE, maps, FRAME)
     assert (new.center_xy, new.size_wh, new.first_wh) == (STATE.center_xy, STATE.size_wh, STATE.first_wh)
     assert (new.status, new.score) == ("invalid", 0.0)
-    assert decoder().decode(new, similarity(SMALL, 5), FRAME).status == "tracked"
+    assert decoder().decode(new, similarity(SMALL, 5), FRAME).status == "locked"
 
 
 @pytest.mark.parametrize(("value", "score"), [(0.3, 0.3), (1.0005, 1.0), (-0.2, 0.0)])
 def test_score_is_the_best_similarity_within_0_and_1(value, score):
     new = decoder().decode(STATE, similarity(SMALL, 3, value), FRAME)
-    assert (new.status, new.score) == ("tracked", pytest.approx(score))
+    assert (new.status, new.score) == ("locked", pytest.approx(score))
 
 
 @pytest.mark.parametrize(("center", "best", "expected"), [

@@ -98,7 +98,7 @@ OLD = TargetState(
 )
 
 
-def found(score, search, status="tracked"):
+def found(score, search, status="locked"):
     return TargetState((80.0, 90.0), (22.0, 33.0), score, status, search=search, distractors=((1.0, 2.0, 3.0, 4.0),))
 
 
@@ -255,10 +255,10 @@ def test_long_term_steps_equal_pysots(lost):
         np.testing.assert_allclose(new.size_wh, size, atol=0.05, err_msg=f"seed {seed}")
         assert new.score == pytest.approx(score, abs=1e-5)
         assert new.search == ("search_831" if wide else "search")
-        assert new.status == ("lost" if score < 0.8 else "tracked")
+        assert new.status == ("lost" if score < 0.8 else "locked")
         seen.add((new.status, wide, new.center_xy != state.center_xy))
-    between = {("tracked", True, True)} if lost else set()
-    assert seen == {("lost", True, False), ("tracked", False, True), *between}
+    between = {("locked", True, True)} if lost else set()
+    assert seen == {("lost", True, False), ("locked", False, True), *between}
 
 
 # --- the tracker
@@ -301,10 +301,10 @@ def test_tracker_climbs_the_ladder_and_returns():
     tracker, sessions, log = scripted(PRESETS["dasiamrpn_lt"])
     tracker.init(FRAME, (300, 200, 32, 32))
     script = [
-        (0.99, 271, 1, "tracked"), (0.5, 271, 0, "lost"), (0.1, 439, 0, "lost"), (0.5, 607, 0, "lost"),
-        (0.5, 775, 0, "lost"), (0.9, 775, 1, "tracked"), (float("nan"), 775, 0, "invalid"), (0.9, 775, 1, "tracked"),
-        (0.2, 775, 0, "lost"), (0.96, 775, 1, "tracked"), (0.9, 271, 1, "tracked"), (0.7, 271, 0, "lost"),
-        (0.97, 439, 1, "tracked"), (0.99, 271, 1, "tracked"),
+        (0.99, 271, 1, "locked"), (0.5, 271, 0, "lost"), (0.1, 439, 0, "lost"), (0.5, 607, 0, "lost"),
+        (0.5, 775, 0, "lost"), (0.9, 775, 1, "locked"), (float("nan"), 775, 0, "invalid"), (0.9, 775, 1, "locked"),
+        (0.2, 775, 0, "lost"), (0.96, 775, 1, "locked"), (0.9, 271, 1, "locked"), (0.7, 271, 0, "lost"),
+        (0.97, 439, 1, "locked"), (0.99, 271, 1, "locked"),
     ]  # fmt: skip
     for score, size, moves, status in script:
         before = tracker.state
@@ -312,7 +312,7 @@ def test_tracker_climbs_the_ladder_and_returns():
             session.score = score
         result = tracker.update(FRAME)
         assert log[-1] == ("search" if size == 271 else f"search_{size}", size)
-        assert (result.status, result.ok) == (status, status == "tracked")
+        assert (result.status, result.ok) == (status, status == "locked")
         moved = tracker.state.center_xy[0] - before.center_xy[0]
         step = 8 * 2 * before.size_wh[0] / 127  # a square of twice the target's side makes 127 crop pixels
         assert moved == pytest.approx(moves * step, rel=1e-5, abs=1e-9)

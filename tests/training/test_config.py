@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from siamtrt.config_files import LARGEST_CONFIG
 from siamtrt.errors import TrainingError
-from siamtrt.training.config import LARGEST_CONFIG, load_config
+from siamtrt.training.config import load_config
 
 GOOD = """model: siamrpn_mobilev2_small
 output: ../out

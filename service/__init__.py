@@ -1,0 +1,1 @@
+"""Live, for hours, unattended: the tracking loop, its outputs and its controls."""
