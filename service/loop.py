@@ -1,0 +1,237 @@
+"""The tracking loop: newest frame in, result out to every listener, commands in between; it never waits for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from siamtrt.boxes import BoxXywh, check_box
+from siamtrt.errors import SiamtrtError
+from siamtrt.runtime.crop import check_frame
+from siamtrt.runtime.live import Captured, EndOfSource, Feed
+from siamtrt.runtime.tracker import Tracker
+from siamtrt.service.commands import CommandError, Commands
+from siamtrt.service.faults import Faults
+from siamtrt.service.updates import Listener, Update
+
+POLL_S = 0.1  # how long a frame is waited for before commands and the stop are looked at again
+END_S = 0.5  # for all listeners together, of the second that a stop may take
+Unit = Literal["pixels", "share"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the loop is at: tracker, source, last result, and counts since the start."""
+
+    model: str
+    backend: str
+    source: str
+    last: Update | None
+    last_s: float
+    updates: int
+    started_s: float
+    feed_counts: dict[str, float]
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last frame was dealt with, or since the start."""
+        return time.monotonic() - self.last_s
+
+
+class TrackingLoop:
+    """Tracks the target of a live source until it is stopped or the source ends.
+
+    `run` is the loop; every other method may be called from any thread. What fails is counted and the loop goes on.
+
+    Args:
+        tracker: open; closed at the end, as is one it was switched to.
+        feed: where frames come from; closed at the end.
+        faults: told of everything that fails.
+        target_xywh: taken from the first frame, in pixels; None waits for `track`.
+    """
+
+    def __init__(
+        self, tracker: Tracker, feed: Feed, faults: Faults, target_xywh: Sequence[float] | None = None
+    ) -> None:
+        self._tracker, self._feed, self._faults = tracker, feed, faults
+        self._listeners: tuple[Listener, ...] = ()
+        self._commands = Commands()
+        self._stopped = threading.Event()
+        self._target_size: tuple[int, int] | None = None  # of the frame the target was taken from
+        self._frame_size: tuple[int, int] | None = None
+        self._last: Update | None = None
+        self._started_s = self._last_s = time.monotonic()
+        self._updates = 0
+        if target_xywh is not None:
+            self.track(target_xywh).add_done_callback(self._first_target)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of every frame from now on; it is closed at the end."""
+        self._listeners = (*self._listeners, listener)
+
+    def track(self, box_xywh: Sequence[float], unit: Unit = "pixels") -> Future[BoxXywh]:
+        """Take a target from the next frame, in the place of the present one.
+
+        Args:
+            box_xywh: in pixels of the frame, or in shares of its width and height (0 to 1).
+
+        Returns:
+            The future box in pixels. It raises BoxError, FrameError for an unusable box or frame, and an earlier
+            target is then kept; CommandError without a frame.
+        """
+        return self._commands.ask(lambda frame: self._init(frame, box_xywh, unit), needs_frame=True)
+
+    def drop(self) -> Future[None]:
+        """Forget the target; frames go on."""
+        return self._commands.ask(lambda _: self._forget(), needs_frame=False)
+
+    def switch(self, open_tracker: Callable[[], Tracker]) -> Future[None]:
+        """Go on with another tracker, which takes the target at its present place.
+
+        It is opened in the caller's thread, so that frames go on meanwhile.
+
+        Raises:
+            SiamtrtError: the tracker does not open, or has no use for the target; the present one is then kept.
+        """
+        tracker = open_tracker()
+        try:
+            future = self._commands.ask(lambda frame: self._take_over(tracker, frame), needs_frame=True)
+        except CommandError:
+            tracker.close()
+            raise
+        future.add_done_callback(lambda done: tracker.close() if done.cancelled() or done.exception() else None)
+        return future
+
+    def stop(self) -> None:
+        """End the loop after the present frame."""
+        self._stopped.set()
+
+    def snapshot(self) -> Snapshot:
+        """What it is at."""
+        return Snapshot(
+            self._tracker.manifest.model, self._tracker.backend, self._feed.name, self._last, self._last_s,
+            self._updates, self._started_s, self._feed.counts(),
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Track until `stop` or the end of the source.
+
+        Raises:
+            SourceError: the source has no further frame to give, though it did not end.
+        """
+        try:
+            while not self._stopped.is_set():
+                self._turn(self._feed.newest(POLL_S))
+        except EndOfSource:
+            return
+        finally:
+            self._end()
+
+    def _first_target(self, taken: Future[BoxXywh]) -> None:
+        if error := taken.exception():
+            self._faults("target_refused", error)
+
+    def _end(self) -> None:
+        self._commands.end()
+        for listener in self._listeners:
+            listener.close()
+        deadline = time.monotonic() + END_S
+        for listener in self._listeners:
+            listener.ended(max(deadline - time.monotonic(), 0.0))
+        self._feed.close()
+        self._tracker.close()
+
+    def _turn(self, captured: Captured | None) -> None:
+        if captured is None:
+            self._commands.obey(None)
+            return
+        frame = captured.frame
+        try:
+            size = check_frame(frame)
+        except SiamtrtError as error:
+            self._faults("frame_unusable", error)
+            return
+        if self._frame_size not in (None, size):
+            self._faults("frame_size_changed", "{}x{} to {}x{}".format(*(self._frame_size or size), *size))
+        if captured.gap_s:
+            self._faults("gap", f"{captured.gap_s:.2f} s without frames")
+        self._frame_size = size
+        self._commands.obey(frame)
+        self._tell(self._update(captured, size), frame)
+
+    def _update(self, captured: Captured, size: tuple[int, int]) -> Update:
+        time_s = time.time() - (time.monotonic() - captured.at_s)
+        update = Update(captured.number, time_s, size, "idle", gap_s=captured.gap_s)
+        if self._target_size is not None:
+            update = self._tracked(captured.frame, update, self._target_size)
+        return dataclasses.replace(update, latency_ms=1e3 * (time.monotonic() - captured.at_s))
+
+    def _tracked(self, frame: np.ndarray, update: Update, target_size: tuple[int, int]) -> Update:
+        """`update` with where the target is; "invalid", where it last was, if the tracker fails."""
+        try:
+            result = self._tracker.update(_of_size(frame, target_size))
+        except Exception as error:  # a driver's or a library's: the next frame may do
+            self._faults("tracker_failed", f"{type(error).__name__}: {error}")
+            box = _scaled(self._tracker.state.box_xywh, target_size, update.frame_size)
+            return dataclasses.replace(update, status="invalid", box_xywh=box, score=0.0)
+        self._updates += 1
+        box = _scaled(result.box_xywh, target_size, update.frame_size)
+        return dataclasses.replace(update, status=result.status, box_xywh=box, score=result.score, times=result.times)
+
+    def _tell(self, update: Update, frame: np.ndarray) -> None:
+        self._last, self._last_s = update, time.monotonic()
+        for listener in self._listeners:
+            try:
+                listener.take(update, frame)
+            except Exception as error:  # one listener's mistake is not the others'
+                self._faults("listener_failed", f"{listener.name}: {type(error).__name__}: {error}")
+
+    def _init(self, frame: np.ndarray | None, box_xywh: Sequence[float], unit: Unit) -> BoxXywh:
+        assert frame is not None
+        size = check_frame(frame)
+        box = check_box(_in_pixels(box_xywh, size) if unit == "share" else box_xywh, size)
+        self._tracker.init(frame, box)
+        self._target_size = size
+        return box
+
+    def _forget(self) -> None:
+        self._target_size = None
+
+    def _take_over(self, tracker: Tracker, frame: np.ndarray | None) -> None:
+        assert frame is not None
+        size = check_frame(frame)
+        if self._target_size is not None:
+            tracker.init(frame, _scaled(self._tracker.state.box_xywh, self._target_size, size))
+            self._target_size = size
+        self._tracker, old = tracker, self._tracker
+        old.close()
+
+
+def _in_pixels(box_xywh: Sequence[float], size: tuple[int, int]) -> Sequence[float]:
+    """Shares of a frame's sides in pixels; what is no box is left for `check_box` to name."""
+    try:
+        shares = np.asarray(box_xywh, np.float64)
+        return (shares * (*size, *size)).tolist() if shares.shape == (4,) else box_xywh
+    except (TypeError, ValueError, OverflowError):
+        return box_xywh
+
+
+def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The frame as large as that of the target's: a stream that changes its resolution shows the same scene."""
+    return frame if (frame.shape[1], frame.shape[0]) == size else cv2.resize(frame, size)
+
+
+def _scaled(box_xywh: BoxXywh, of_size: tuple[int, int], to_size: tuple[int, int]) -> BoxXywh:
+    if of_size == to_size:
+        return box_xywh
+    x, y, width, height = box_xywh
+    across, down = to_size[0] / of_size[0], to_size[1] / of_size[1]
+    return x * across, y * down, width * across, height * down
