@@ -43,6 +43,7 @@ PACKAGES = (
     Package(("pymavlink",), "pymavlink", "mavlink", "serve as a MAVLink camera"),
     Package(("paho-mqtt",), "paho", "mqtt", "results of serve over MQTT"),
     Package(("av",), "av", "stream", "RTSP with PyAV"),
+    Package(("vot-trax",), "trax", "vot", "trax, for VOT's toolkit"),
     Package(("tensorrt-rtx",), "tensorrt_rtx", "rtx", "build without a GPU; tracking on RTX GPUs"),
     Package(("tensorrt",), "tensorrt", "tensorrt", "build and tracking on NVIDIA GPUs and Jetson"),
     Package(("cupy-cuda12x", "cupy-cuda13x", "cupy"), "cupy", "cuda", "tracking on a GPU"),
