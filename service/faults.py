@@ -34,11 +34,11 @@ class Faults:
 
     def __call__(self, kind: str, detail: object = "") -> None:
         """Count one."""
-        text = " ".join(str(detail).split())[:LONGEST_DETAIL]
+        text = _one_line(detail)
         now = time.monotonic()
         with self._lock:
             if kind not in self._last and len(self._last) >= MOST_KINDS:
-                kind = "other"
+                kind, text = "other", f"{kind}: {text}"[:LONGEST_DETAIL]
             count = self._last[kind].count + 1 if kind in self._last else 1
             self._last[kind] = Fault(kind, count, text, time.time())
             due = now - self._logged_s.get(kind, -LOG_EVERY_S) >= LOG_EVERY_S
@@ -55,3 +55,12 @@ class Faults:
     def counts(self) -> Counter[str]:
         """How often each kind happened."""
         return Counter({fault.kind: fault.count for fault in self.seen()})
+
+
+def _one_line(detail: object) -> str:
+    """Printable text: what a device, a peer or a file name put into it must not reach a terminal as commands."""
+    try:
+        text = " ".join(str(detail).split())[:LONGEST_DETAIL]
+    except Exception as error:  # an exception of a library whose own text fails
+        text = f"{type(detail).__name__} without a text ({type(error).__name__})"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

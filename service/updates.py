@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -41,13 +43,22 @@ class Update:
     times: StageTimes | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What the outputs write: plain numbers, JSON's `null` for what is unknown."""
-        box = None if self.box_xywh is None else [round(value, 3) for value in self.box_xywh]
+        """What the outputs write: plain numbers, JSON's `null` for what is unknown or not finite."""
+        box = None if self.box_xywh is None else [_rounded(value, 3) for value in self.box_xywh]
         return {
-            "frame": self.number, "time": round(self.time_s, 6), "size": list(self.frame_size), "status": self.status,
-            "box_xywh": box, "score": None if self.score is None else round(self.score, 4),
-            "latency_ms": round(self.latency_ms, 3), "gap_s": round(self.gap_s, 3),
+            "frame": self.number, "time": _rounded(self.time_s, 6), "size": list(self.frame_size),
+            "status": self.status, "box_xywh": box, "score": _rounded(self.score, 4),
+            "latency_ms": _rounded(self.latency_ms, 3), "gap_s": _rounded(self.gap_s, 3),
         }  # fmt: skip
+
+    def encoded(self) -> bytes:
+        """`as_json` in one line of ASCII, some 170 bytes, without a line's end."""
+        return json.dumps(self.as_json(), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """A plain float; None for NaN and infinity, which JSON has no word for."""
+    return round(float(value), digits) if value is not None and math.isfinite(value) else None
 
 
 class Listener(Protocol):

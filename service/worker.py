@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -40,8 +41,10 @@ class Worker(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hand an item over; returns at once."""
+        """Hand an item over; returns at once. After `close` it is left out."""
         with self._changed:
+            if self._closing:
+                return
             dropped = len(self._items) >= self._depth
             if dropped:
                 self._items.popleft()
@@ -78,8 +81,9 @@ class Worker(Generic[Item]):
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # whatever a library raises, the next item has its chance
-            self._faults("output_failed", f"{self.name}: {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # whatever a library raises, the next item has its chance
+            told = "".join(traceback.format_exception_only(error))  # also of an exception whose own text fails
+            self._faults("output_failed", f"{self.name}: {told}")
 
 
 class Output(Protocol):

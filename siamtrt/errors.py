@@ -69,3 +69,7 @@ class ResultsError(SiamtrtError):
 
 class TrainingError(SiamtrtError):
     """A config, annotations or a checkpoint from which nothing can be trained."""
+
+
+class ServiceError(SiamtrtError):
+    """A config of the service, or an address it should listen on, that it cannot work with."""
