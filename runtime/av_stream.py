@@ -7,12 +7,15 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from siamtrt.runtime.streams import DEFAULT_FPS, CorruptFrameError, StreamLostError
+from siamtrt.runtime.streams import CorruptFrameError, StreamLostError, plausible_fps
 
-LOW_DELAY = {
-    "fflags": "nobuffer",
-    "analyzeduration": "1000000",  # us of stream looked at before the first frame; FFmpeg's own is 5 s
-    "rtsp_transport": "tcp",  # UDP loses packets, and a lost packet is a torn frame until the next key frame
+# FFmpeg's `nobuffer` is left out: it throws away what was looked at while opening, and with it the first key frame, so
+# that the first picture waits for the second one. Nor is `low_delay` set: MPEG-2's B-frames then come out of order, and
+# H.264 gives each frame with its packet without it.
+OPTIONS = {
+    "analyzeduration": "500000",  # us of stream looked at before it counts as open; FFmpeg's own 5 s
+    "fpsprobesize": "2",  # frames looked at for the rate; FFmpeg's own 20 take 0.7 s at 30 a second
+    "rtsp_transport": "tcp",  # over UDP a lost packet tears every picture up to the next key frame
     "overrun_nonfatal": "1",  # udp: a full buffer loses packets, not the stream
 }
 
@@ -24,22 +27,20 @@ class AvStream:
         open_timeout_s, read_timeout_s: after which the server counts as gone.
 
     Raises:
-        OSError, ValueError: of FFmpeg.
-        StreamLostError: no video in it.
+        StreamLostError: it does not open, or holds no video. No message names the URL, which may hold a password.
     """
 
     def __init__(self, url: str, open_timeout_s: float, read_timeout_s: float) -> None:
-        self._container = av.open(url, options=LOW_DELAY, timeout=(open_timeout_s, read_timeout_s))
         try:
-            if not self._container.streams.video:
-                raise StreamLostError("it holds no video")
-            video = self._container.streams.video[0]
-            video.thread_type = "SLICE"  # frame threads decode n frames late
-            video.codec_context.flags |= av.codec.context.Flags.low_delay
-        except BaseException:
+            self._container = av.open(url, options=OPTIONS, timeout=(open_timeout_s, read_timeout_s))
+        except (av.error.FFmpegError, ValueError) as error:
+            raise StreamLostError(_reason(error)) from None
+        if not self._container.streams.video:
             self._container.close()
-            raise
-        self.fps = float(video.average_rate or video.guessed_rate or DEFAULT_FPS)
+            raise StreamLostError("it holds no video")
+        video = self._container.streams.video[0]
+        video.thread_type = "SLICE"  # threads that decode a frame each are as many frames late
+        self.fps = plausible_fps(float(video.average_rate or video.guessed_rate or 0))
         self._packets = self._container.demux(video)
         self._decoded: Iterator[av.VideoFrame] = iter(())
 
@@ -48,7 +49,7 @@ class AvStream:
 
         Raises:
             CorruptFrameError: the decoder met an error in it.
-            StreamLostError, OSError: the stream ended or cannot be read.
+            StreamLostError: the stream ended or cannot be read.
         """
         while True:
             frame = next(self._decoded, None)
@@ -56,13 +57,23 @@ class AvStream:
                 if frame.is_corrupt:
                     raise CorruptFrameError("the decoder marked the frame as corrupt")
                 return frame.to_ndarray(format="bgr24")
-            packet = next(self._packets, None)
+            try:
+                packet = next(self._packets, None)
+            except av.error.FFmpegError as error:
+                raise StreamLostError(_reason(error)) from None
             if packet is None:
                 raise StreamLostError("the stream ended")
             try:
                 self._decoded = iter(packet.decode())
-            except av.error.InvalidDataError as error:
-                raise CorruptFrameError(str(error)) from error
+            except av.error.FFmpegError as error:
+                raise CorruptFrameError(_reason(error)) from None
 
     def close(self) -> None:
+        """Close the connection."""
         self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):  # how FFmpeg says that its time was up
+        return "no answer in time"
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -13,7 +13,9 @@ import numpy as np
 
 from siamtrt.errors import FrameError, SourceError
 from siamtrt.runtime.crop import check_frame
-from siamtrt.runtime.streams import CorruptFrameError, EndOfSource, Origin, Stream, redacted
+from siamtrt.runtime.origins import Origin
+from siamtrt.runtime.streams import CorruptFrameError, EndOfSource, Stream, StreamLostError
+from siamtrt.runtime.urls import redacted
 
 OnFault = Callable[[str, str], None]
 CLOSE_S = 0.8  # waited for a thread at the end
@@ -87,6 +89,7 @@ class Capture:
         self._changed = threading.Condition()
         self._slot: Captured | None = None
         self._failure: SourceError | None = None
+        self._ended_s: float | None = None
         self._opened = False
         self._captured = self._dropped = self._reconnects = 0
         self._gap_s = 0.0
@@ -96,7 +99,11 @@ class Capture:
         self._pauses = rules.pauses()
         self._hanging: list[threading.Thread] = []
         self._worker = self._begin()
-        self._require_open()
+        try:
+            self._require_open()
+        except BaseException:  # Ctrl-C as well
+            self.close()
+            raise
 
     def newest(self, timeout_s: float) -> Captured | None:
         """The frame not yet given out; waits for it, at most so long, else None.
@@ -124,7 +131,7 @@ class Capture:
     def counts(self) -> dict[str, float]:
         """Frames captured and dropped, times the stream came back, and seconds it was away, up to now."""
         with self._changed:
-            away_s = 0.0 if self._lost_s is None or self._failure else time.monotonic() - self._lost_s
+            away_s = 0.0 if self._lost_s is None else (self._ended_s or time.monotonic()) - self._lost_s
             return {"captured": self._captured, "dropped": self._dropped, "reconnects": self._reconnects,
                     "gap_seconds": self._gap_s + away_s}  # fmt: skip
 
@@ -134,22 +141,18 @@ class Capture:
             self._fail(EndOfSource("the feed is closed", received="a read after close", expected="an open feed",
                                    fix="open the source again"))  # fmt: skip
             self._slot = None
-        if self._worker is not threading.current_thread():
+        if self._worker.is_alive() and self._worker is not threading.current_thread():
             self._worker.join(CLOSE_S)
 
     def _require_open(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._opened or self._failure, self._rules.open_s)
-            failure = self._failure if not self._opened else None
-            silent = not self._opened and failure is None
-        if silent:
-            failure = SourceError(
-                "the source does not open", received=f"no answer from {self._origin.name}",
-                expected=f"an answer within {self._rules.open_s:.0f} s", fix="check device, driver and network",
-            )
-            self.close()
-        if failure:
-            raise failure
+            if not self._changed.wait_for(lambda: self._opened or self._failure, self._rules.open_s):
+                raise SourceError(
+                    "the source does not open", received=f"no answer from {self._origin.name}",
+                    expected=f"an answer within {self._rules.open_s:.0f} s", fix="check device, driver and network",
+                )
+            if not self._opened and self._failure:
+                raise self._failure
 
     def _replace_hanging(self) -> None:
         """Begin another thread where the present one hangs; the lock is held."""
@@ -159,19 +162,14 @@ class Capture:
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         if len(self._hanging) < MOST_HANGING:  # else wait for one to come back: a further one would hang as well
             self._hanging.append(self._worker)
-            self._mark_lost()
-            self._begin(("stream_stalled", f"no frame for {time.monotonic() - self._last_s:.1f} s"))
-
-    def _mark_lost(self) -> bool:
-        """Note since when the stream is away; returns whether it was there until now."""
-        news = self._lost_s is None
-        if news:
-            self._lost_s = self._last_s
-        return news
+            self._lost_s = self._last_s if self._lost_s is None else self._lost_s
+            with suppress(RuntimeError):  # no further thread to be had: the reader goes on, and tries again later
+                self._begin(("stream_stalled", f"no frame for {time.monotonic() - self._last_s:.1f} s"))
 
     def _fail(self, failure: SourceError) -> None:
-        self._failure = self._failure or failure
-        self._changed.notify_all()
+        if self._failure is None:
+            self._failure, self._ended_s = failure, time.monotonic()
+            self._changed.notify_all()
 
     # What follows runs in the capture threads.
 
@@ -213,7 +211,7 @@ class Capture:
                 return
             self._opened, self.fps = True, stream.fps
             self._changed.notify_all()
-        self._expect(self._rules.stall_s)
+        self._expect(max(self._rules.open_s, self._rules.stall_s))  # a picture waits for a key frame: seconds
         due_s = time.monotonic()
         while self._wait_for_turn(due_s):
             try:
@@ -272,15 +270,17 @@ class Capture:
             if not self._wanted():
                 return False
             again = self._opened and self._rules.reconnect
-            news = self._mark_lost()
+            news = self._lost_s is None
+            if again and news:
+                self._lost_s = self._last_s
             pause_s = next(self._pauses)
             self._deadline_s = float("inf")
-        known = isinstance(error, SourceError)
-        detail = f"{error.what}: {error.received}" if known else f"{type(error).__name__}: {error}"
+        failure = error if isinstance(error, SourceError) else _failed(self._origin.name, error)
+        detail = str(error) if isinstance(error, StreamLostError) else f"{failure.what}: {failure.received}"
         if self._opened:
             self._tell("stream_lost" if news else "reconnect_failed", detail)
         if not again:
-            self._finish(error if known else _failed(self._origin.name, detail))
+            self._finish(failure)
             return False
         return self._wait(pause_s)
 
@@ -310,6 +310,6 @@ def _checked(frame: np.ndarray | None) -> tuple[np.ndarray | None, str, str]:
     return frame, "", ""
 
 
-def _failed(name: str, detail: str) -> SourceError:
-    return SourceError("the source failed", received=redacted(f"{detail} from {name}"), expected="a further frame",
-                       fix="check the source")  # fmt: skip
+def _failed(name: str, error: BaseException) -> SourceError:
+    return SourceError("the source failed", received=redacted(f"{type(error).__name__} from {name}: {error}"),
+                       expected="a further frame", fix="check the source")  # fmt: skip

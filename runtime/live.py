@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from siamtrt.runtime.capture import Capture, Captured, OnFault, Rules
-from siamtrt.runtime.streams import EndOfSource, IterableStream, Origin, origin_of
+from siamtrt.runtime.origins import Origin, origin_of
+from siamtrt.runtime.streams import EndOfSource, IterableStream
 
 __all__ = ["Captured", "EndOfSource", "Feed", "FileFeed", "LiveFeed", "OnFault", "ignore", "open_feed"]
 
@@ -79,7 +80,8 @@ class _ThreadedFeed:
 class LiveFeed(_ThreadedFeed):
     """The newest frame of a camera, a stream of the network, or an iterable that gives frames in its own time.
 
-    A stream that is lost, or gives no frame for 5 s, is opened again, after pauses from 0.1 s doubling to 5 s.
+    A stream that is lost, or gives no frame for 5 s, is opened again, after pauses from 0.1 s doubling to 5 s. That it
+    gives none is noticed while someone waits for a frame.
 
     Args:
         on_fault: told of every fault, its kind and details, from a capture thread: `stream_lost`, `stream_stalled`,
@@ -120,7 +122,8 @@ def open_feed(
 ) -> Feed:
     """Open a source as a feed: the texts that `open_source` takes, or any iterable of frames.
 
-    Files, folders and iterables are finite: no frame is dropped unless they are played in real time. An iterator
+    Cameras, URLs and pipelines are live and have no end: whatever ends there, even a video behind a URL, is opened
+    again. Files, folders and iterables are finite: no frame is dropped unless they are played in real time. An iterator
     without a length then sets its own pace, as a camera library's generator does; lists play at 30 frames a second.
 
     Raises:

@@ -11,9 +11,17 @@ import numpy as np
 
 from siamtrt.errors import SourceError
 from siamtrt.runtime.live import Feed, LiveFeed, OnFault, ignore
+from siamtrt.runtime.origins import origin_of
 from siamtrt.runtime.streams import (
-    DEFAULT_FPS, MINIMUM_FRAMES, EndOfSource, Stream, list_images, open_video, origin_of, read_image, too_short,
-)  # fmt: skip
+    DEFAULT_FPS,
+    MINIMUM_FRAMES,
+    EndOfSource,
+    Stream,
+    list_images,
+    open_video,
+    read_image,
+    too_short,
+)
 
 __all__ = ["FrameSource", "list_images", "open_images", "open_source", "too_short"]
 

@@ -1,11 +1,9 @@
-"""Open streams that one thread reads: cameras, URLs, GStreamer pipelines, video files, images and Python iterables."""
+"""Open streams that one thread reads: a camera, a video file, images, a Python iterable."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -17,20 +15,10 @@ from siamtrt.errors import SourceError
 DEFAULT_FPS = 30.0
 LAST_CAMERA = 2**31 - 1  # OpenCV takes a C int
 MINIMUM_FRAMES = 2  # one to initialise on, one to track
-OPEN_TIMEOUT_S = 5.0  # of a URL
-READ_TIMEOUT_S = 7.0  # of a URL; above a feed's patience, which has named the stall by then
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "rtp", "srt")
-APPSINK = "appsink drop=true max-buffers=1 sync=false"  # the newest frame, and none that waits
-_SECRETS = (
-    (re.compile(r"(\w:/+)\S*@"), r"\1***@"),  # up to the last @: passwords hold any character
-    (re.compile(r"""(?i)(?<![a-z])((?:user|usr|pass|pwd|pw|token|secret|auth|api|key|sig)[\w-]*)="""
-                r"""("[^"]*"|'[^']*'|[^\s&]*)"""), r"\1=***"),
-)  # fmt: skip
 
 
-class EndOfSource(SourceError):  # noqa: N818 -- no mistake of the user's
+class EndOfSource(SourceError):
     """A finite source is over, or a feed was closed."""
 
 
@@ -60,59 +48,6 @@ class Stream(Protocol):
         """Free the device."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a source's frames come from, to be opened as often as needed.
-
-    Attributes:
-        name: for messages, without credentials.
-        open: opens it; raises SourceError.
-        live: a device or a network that gives frames in its own time, and comes back after it was lost.
-        own_pace: `open` gives frames when they arise, so that playing in real time need not slow them down.
-    """
-
-    name: str
-    open: Callable[[], Stream]
-    live: bool = False
-    own_pace: bool = False
-
-
-def origin_of(source: str | Path) -> Origin:
-    """What a SOURCE text means; nothing is opened yet.
-
-    Raises:
-        SourceError: no such file, or a pipeline or URL that cannot be opened here.
-    """
-    text, path = str(source), Path(source)
-    if text.isdecimal():
-        return Origin(f"camera {int(text)}", lambda: open_camera(int(text)), live=True)
-    if path.is_dir():
-        images = list_images(path)
-        if len(images) < MINIMUM_FRAMES:
-            raise too_short(text, len(images))
-        return Origin(text, lambda: ImageStream(images))
-    if path.is_file():
-        return Origin(text, lambda: open_video(path))
-    if " ! " in text:
-        pipeline = gstreamer_pipeline(text)
-        return Origin(redacted(pipeline), lambda: open_pipeline(pipeline), live=True)
-    if URL.match(text):
-        require_scheme(text)
-        return Origin(redacted(text), lambda: open_url(text), live=True)
-    raise SourceError(
-        "no such source", received=redacted(text),
-        expected="a video file, a folder of images, a camera index, a URL or a GStreamer pipeline",
-        fix="check the path",
-    )
-
-
-def redacted(text: str) -> str:
-    """A text without the credentials of URLs, query strings and GStreamer properties in it."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 class CvStream:
     """What OpenCV has opened.
 
@@ -121,8 +56,7 @@ class CvStream:
     """
 
     def __init__(self, capture: cv2.VideoCapture, lost: Callable[[], Exception]) -> None:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else DEFAULT_FPS
+        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
         self._capture, self._lost = capture, lost
 
     @property
@@ -141,16 +75,17 @@ class CvStream:
         self._capture.release()
 
 
-def open_camera(index: int) -> CvStream:
-    """Open a camera by its index.
+def open_camera(camera: int | str) -> CvStream:
+    """Open a camera by its index, or by its device file, which unlike the index stays when it is plugged in again.
 
     Raises:
         SourceError: there is none, or another program has it.
     """
-    capture = cv2.VideoCapture(index) if index <= LAST_CAMERA else None
+    capture = None if isinstance(camera, int) and camera > LAST_CAMERA else cv2.VideoCapture(camera)
     if capture is None or not capture.isOpened():
         raise SourceError(
-            "camera does not open", received=f"index {index}", expected="a connected camera",
+            "camera does not open", received=f"index {camera}" if isinstance(camera, int) else camera,
+            expected="a connected camera",
             fix="try another index (ls /dev/video*), or check that no other program uses it",
         )
     return CvStream(capture, lambda: StreamLostError("the camera gave no frame"))
@@ -169,91 +104,6 @@ def open_video(path: Path) -> CvStream:
             fix="convert it, e.g. ffmpeg -i IN -c:v libx264 OUT.mp4, or pass a folder of images",
         )
     return CvStream(capture, lambda: end_of(str(path)))
-
-
-def open_pipeline(pipeline: str) -> CvStream:
-    """Open a GStreamer pipeline that ends in an appsink.
-
-    Raises:
-        SourceError: GStreamer does not start it.
-    """
-    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
-    if not capture.isOpened():
-        raise SourceError(
-            "GStreamer pipeline does not start", received=redacted(pipeline), expected="a pipeline that gives frames",
-            fix="try it with gst-launch-1.0, fakesink in place of appsink; see docs/jetson.md",
-        )
-    return CvStream(capture, lambda: StreamLostError("the pipeline gave no frame"))
-
-
-def gstreamer_pipeline(text: str) -> str:
-    """A pipeline that ends in an appsink, which is added where it has none.
-
-    Raises:
-        SourceError: OpenCV has no GStreamer, or the pipeline ends in another sink.
-    """
-    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        raise SourceError(
-            "this OpenCV has no GStreamer", received=redacted(text), expected="an OpenCV built with GStreamer",
-            fix="pip's opencv-python has none; docs/jetson.md says how to use JetPack's or to build one",
-        )
-    last = (text.rpartition("!")[2].split() or [""])[0]
-    if last == "appsink":
-        return text
-    if last.endswith("sink"):
-        raise SourceError(
-            "the pipeline's frames go elsewhere", received=redacted(text), expected="a pipeline that ends in appsink",
-            fix=f"replace {last}, and what follows it, with: {APPSINK}",
-        )
-    return f"{text} ! {APPSINK}"
-
-
-def require_scheme(url: str) -> None:
-    """Raise unless a URL is of a kind that cameras and servers speak.
-
-    Raises:
-        SourceError: it is not.
-    """
-    scheme = URL.match(url)
-    if scheme is None or scheme[1].lower() not in SCHEMES:
-        raise SourceError(
-            "no stream of this kind is read", received=redacted(url), expected=", ".join(f"{s}://" for s in SCHEMES),
-            fix="check the URL; a file is given by its path",
-        )
-
-
-def open_url(url: str) -> Stream:
-    """Open a stream of the network with PyAV, or with OpenCV's FFmpeg where PyAV is not installed.
-
-    Raises:
-        SourceError: it does not answer, or holds no video.
-    """
-    if find_spec("av") is None:
-        return _open_url_with_opencv(url)
-    from siamtrt.runtime.av_stream import AvStream
-
-    try:
-        return AvStream(url, OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-    except (OSError, ValueError, StreamLostError) as error:
-        raise stream_refused(url, str(error)) from None  # the library's own message holds the credentials
-
-
-def _open_url_with_opencv(url: str) -> CvStream:
-    timeouts = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_TIMEOUT_S, cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_TIMEOUT_S}
-    options = [number for key, seconds in timeouts.items() for number in (key, int(1e3 * seconds))]
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
-    if not capture.isOpened():
-        raise stream_refused(url, "OpenCV's FFmpeg does not say why")
-    return CvStream(capture, lambda: StreamLostError("the stream ended or timed out"))
-
-
-def stream_refused(url: str, reason: str) -> SourceError:
-    """The error of a stream that cannot be opened."""
-    return SourceError(
-        "stream does not open", received=redacted(f"{url} ({reason})"),
-        expected=f"a video stream that answers within {OPEN_TIMEOUT_S:.0f} s",
-        fix="check address, credentials and network; play the URL with another program",
-    )
 
 
 class ImageStream:
@@ -291,6 +141,11 @@ class IterableStream:
 
     def close(self) -> None:
         pass
+
+
+def plausible_fps(fps: float) -> float:
+    """The rate a container or a driver names, or 30 where it names none that a camera has."""
+    return fps if 0 < fps < 1000 else DEFAULT_FPS
 
 
 def end_of(name: str) -> EndOfSource:

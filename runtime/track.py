@@ -77,7 +77,8 @@ def track_source(
 ) -> TrackSummary:  # fmt: skip
     """Track through a source and write the outputs, each whole or absent.
 
-    A live source has no end of its own: Ctrl-C ends it, and what was recorded is kept.
+    A live source has no end of its own: Ctrl-C ends it, and what was recorded is kept. Its frames are numbered as they
+    were tracked; those that came meanwhile are in no output.
 
     Args:
         progress: show a progress bar with the tracker's frame rate.

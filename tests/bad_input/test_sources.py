@@ -75,9 +75,19 @@ def test_folder_too_short(track, images, count):
     assert track(images).startswith("nothing to track")
 
 
-@pytest.mark.parametrize("source", ["absent.mp4", "rtsp://host/x", "x" * 300 + ".mp4"], ids=["path", "url", "long"])
+@pytest.mark.parametrize(
+    "source", ["absent.mp4", "rtsp://127.0.0.1:9/x", "x" * 300 + ".mp4"], ids=["path", "url", "long"]
+)
 def test_missing_source(track, source):
     assert source in track(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["rtsp://me:secret@127.0.0.1:9/x", "gopher://me:secret@host/x", "rtspsrc user-pw=secret ! decodebin"],
+    ids=["url", "scheme", "pipeline"],
+)  # fmt: skip
+def test_passwords_are_not_shown(track, source):
+    assert "secret" not in track(source)
 
 
 @pytest.mark.parametrize("index", ["9999", "99999999999999999999"])

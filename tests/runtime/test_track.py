@@ -30,7 +30,7 @@ def test_outputs_hold_every_frame(tracker, short_video, tmp_path):
     summary = track_source(tracker, open_source(short_video.path), lambda frame: box, outputs, progress=False)
     assert summary.frames == len(short_video.frames)
     header, *rows = _rows(outputs.boxes)
-    assert header == ["frame", "x", "y", "w", "h", "score", "polygon"]
+    assert header == ["frame", "x", "y", "w", "h", "score", "polygon", "status"]
     assert [int(row[0]) for row in rows] == list(range(summary.frames))
     assert [float(value) for value in rows[0][1:5]] == box.tolist()
     video = cv2.VideoCapture(str(outputs.video))
