@@ -1,4 +1,4 @@
-"""What `siamtrt track` and `bench` share on the command line."""
+"""What the commands that track a source share on the command line."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ PathArgument = click.Path(path_type=Path)
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Bundle, source, backend, threads and checkpoint; without a bundle the default tracker's."""
+    return live_options(
+        click.option("--checkpoint", type=PathArgument, help="For PyTorch: the file the bundle came from.")(command)
+    )
+
+
+def live_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Bundle, source, backend and threads; without a bundle the default tracker's."""
 
     @functools.wraps(command)
     def with_bundle(bundle_and_source: tuple[str, ...], **others: Any) -> None:
@@ -37,7 +44,6 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
             "--threads", type=click.IntRange(1, MOST_THREADS),
             help="CPU threads; default by network size. 1 is steadiest on a live camera.",
         ),
-        click.option("--checkpoint", type=PathArgument, help="For PyTorch: the file the bundle came from."),
     ]
     for option in reversed(options):
         wrapped = option(wrapped)

@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import report_files
+from browsers import CONTRASTS, LEAST_CONTRAST, WIDTHS, open_browser
 from click.testing import CliRunner
 
 from siamtrt.cli import main
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the dev extra's playwright")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 HOSTILE = "<script>document.title='x'</script><img src=x onerror=alert(1)>"
 LONG = "a_tracker_whose_name_nobody_wanted_to_type_twice_" * 4
-WIDTHS = {"desktop": 1280, "phone": 390}
-LEAST_CONTRAST = 4.5  # WCAG 2.1, success criterion 1.4.3
-
-# Every element with text of its own: its colour's contrast with what is behind it, bars in cells included.
-CONTRASTS = """() => {
-  const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = text => {
-    const [r, g, b] = rgb(text).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ratio = (one, other) => {
-    const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
-    return (high + 0.05) / (low + 0.05);
-  };
-  const behind = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (rgb(colour)[3] !== 0) return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  const found = [];
-  for (const element of document.querySelectorAll('body *')) {
-    if (['TITLE', 'title', 'STYLE'].includes(element.tagName)) continue;
-    if (![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) continue;
-    const style = getComputedStyle(element);
-    const ink = element instanceof SVGElement ? style.fill : style.color;
-    const grounds = [behind(element), ...(style.backgroundImage.match(/rgba?\\([^)]*\\)/g) || [])];
-    for (const ground of grounds) found.push([ratio(ink, ground), element.textContent.slice(0, 40), ink, ground]);
-  }
-  return found;
-}"""
 # Texts and marks of charts that reach out of them, and elements wider than the page outside what scrolls.
 OUTSIDE = """() => {
   const found = [];
@@ -100,14 +60,8 @@ class Seen(NamedTuple):
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, or Chrome."""
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} on the path")
-    rights = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=[*QUIET, *rights])
+    with open_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
