@@ -57,13 +57,18 @@ class Commands:
         self._waiting: list[Command[Any]] = []
         self._ended = False
 
-    def ask(self, work: Callable[[np.ndarray | None], Answer], *, needs_frame: bool) -> Future[Answer]:
+    def ask(
+        self, work: Callable[[np.ndarray | None], Answer], *, needs_frame: bool, patience_s: float = PATIENCE_S
+    ) -> Future[Answer]:
         """Hand work to the loop; its answer, or what it raised, comes through the future.
+
+        Args:
+            patience_s: how long it waits for a frame, if it needs one.
 
         Raises:
             CommandError: too many wait already, or the loop has ended.
         """
-        command = Command(work, needs_frame, time.monotonic() + PATIENCE_S, Future())
+        command = Command(work, needs_frame, time.monotonic() + patience_s, Future())
         with self._lock:
             if self._ended:
                 raise _ended()
@@ -76,17 +81,26 @@ class Commands:
         return command.future
 
     def obey(self, frame: np.ndarray | None) -> None:
-        """Run what waits, in order; commands that need a frame wait for one, up to `PATIENCE_S`."""
+        """Run what waits, in order, up to the second command that needs a frame: it gets the next one.
+
+        So no number of commands keeps the loop from its frames. Without a frame those that need one wait for it, as
+        long as they were asked to.
+        """
         with self._lock:
             commands, self._waiting = self._waiting, []
+        left: list[Command[Any]] = []
+        usable = frame
         for command in commands:
-            if frame is not None or not command.needs_frame:
-                command.run(frame)
-            elif time.monotonic() < command.deadline_s:
-                with self._lock:
-                    self._waiting.append(command)
+            if left or (command.needs_frame and usable is None):
+                left.append(command)
             else:
-                command.fail(_no_frame())
+                command.run(usable)
+                usable = None if command.needs_frame else usable
+        late = [command for command in left if frame is None and time.monotonic() >= command.deadline_s]
+        with self._lock:
+            self._waiting[:0] = [command for command in left if command not in late]
+        for command in late:
+            command.fail(_no_frame())
 
     def end(self) -> None:
         """Answer what waits, and whatever is asked later, with an error: the loop has ended."""

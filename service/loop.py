@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -18,7 +20,7 @@ from siamtrt.errors import SiamtrtError
 from siamtrt.runtime.crop import check_frame
 from siamtrt.runtime.live import Captured, EndOfSource, Feed
 from siamtrt.runtime.tracker import Tracker
-from siamtrt.service.commands import CommandError, Commands
+from siamtrt.service.commands import PATIENCE_S, CommandError, Commands
 from siamtrt.service.faults import Faults
 from siamtrt.service.updates import Listener, Update
 
@@ -45,6 +47,11 @@ class Snapshot:
         """Seconds since the last frame was dealt with, or since the start."""
         return time.monotonic() - self.last_s
 
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started_s
+
 
 class TrackingLoop:
     """Tracks the target of a live source until it is stopped or the source ends.
@@ -55,7 +62,7 @@ class TrackingLoop:
         tracker: open; closed at the end, as is one it was switched to.
         feed: where frames come from; closed at the end.
         faults: told of everything that fails.
-        target_xywh: taken from the first frame, in pixels; None waits for `track`.
+        target_xywh: taken from the first frame, in pixels, whenever it comes; None waits for `track`.
     """
 
     def __init__(
@@ -64,30 +71,37 @@ class TrackingLoop:
         self._tracker, self._feed, self._faults = tracker, feed, faults
         self._listeners: tuple[Listener, ...] = ()
         self._commands = Commands()
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._switching = threading.Lock()
         self._target_size: tuple[int, int] | None = None  # of the frame the target was taken from
+        self._target_xywh: BoxXywh | None = None  # where it was last, in such a frame
         self._frame_size: tuple[int, int] | None = None
         self._last: Update | None = None
         self._started_s = self._last_s = time.monotonic()
         self._updates = 0
         if target_xywh is not None:
-            self.track(target_xywh).add_done_callback(self._first_target)
+            self.track(target_xywh, patience_s=math.inf).add_done_callback(self._first_target)
 
     def listen(self, listener: Listener) -> None:
         """Tell a listener of every frame from now on; it is closed at the end."""
         self._listeners = (*self._listeners, listener)
 
-    def track(self, box_xywh: Sequence[float], unit: Unit = "pixels") -> Future[BoxXywh]:
+    def track(
+        self, box_xywh: Sequence[float], unit: Unit = "pixels", patience_s: float = PATIENCE_S
+    ) -> Future[BoxXywh]:
         """Take a target from the next frame, in the place of the present one.
 
         Args:
             box_xywh: in pixels of the frame, or in shares of its width and height (0 to 1).
+            patience_s: how long that frame may take to come.
 
         Returns:
             The future box in pixels. It raises BoxError, FrameError for an unusable box or frame, and an earlier
             target is then kept; CommandError without a frame.
         """
-        return self._commands.ask(lambda frame: self._init(frame, box_xywh, unit), needs_frame=True)
+        return self._commands.ask(
+            lambda frame: self._init(frame, box_xywh, unit), needs_frame=True, patience_s=patience_s
+        )
 
     def drop(self) -> Future[None]:
         """Forget the target; frames go on."""
@@ -100,19 +114,27 @@ class TrackingLoop:
 
         Raises:
             SiamtrtError: the tracker does not open, or has no use for the target; the present one is then kept.
+            CommandError: another switch is under way, or the loop has ended.
         """
-        tracker = open_tracker()
+        if not self._switching.acquire(blocking=False):
+            raise _switching()
+        try:
+            return self._switch(open_tracker())
+        finally:
+            self._switching.release()
+
+    def _switch(self, tracker: Tracker) -> Future[None]:
         try:
             future = self._commands.ask(lambda frame: self._take_over(tracker, frame), needs_frame=True)
         except CommandError:
             tracker.close()
             raise
-        future.add_done_callback(lambda done: tracker.close() if done.cancelled() or done.exception() else None)
+        future.add_done_callback(lambda done: self._close(tracker) if done.cancelled() or done.exception() else None)
         return future
 
     def stop(self) -> None:
-        """End the loop after the present frame."""
-        self._stopped.set()
+        """End the loop after the present frame; may be called by a signal's handler."""
+        self._stopped = True
 
     def snapshot(self) -> Snapshot:
         """What it is at."""
@@ -121,6 +143,10 @@ class TrackingLoop:
             self._updates, self._started_s, self._feed.counts(),
         )  # fmt: skip
 
+    def response(self) -> np.ndarray | None:
+        """The response map of the last update, (S, S) float32 in [0, 1], None without one; for listeners' `take`."""
+        return None if self._target_size is None else self._tracker.response
+
     def run(self) -> None:
         """Track until `stop` or the end of the source.
 
@@ -128,7 +154,7 @@ class TrackingLoop:
             SourceError: the source has no further frame to give, though it did not end.
         """
         try:
-            while not self._stopped.is_set():
+            while not self._stopped:
                 self._turn(self._feed.newest(POLL_S))
         except EndOfSource:
             return
@@ -141,13 +167,28 @@ class TrackingLoop:
 
     def _end(self) -> None:
         self._commands.end()
-        for listener in self._listeners:
-            listener.close()
         deadline = time.monotonic() + END_S
         for listener in self._listeners:
-            listener.ended(max(deadline - time.monotonic(), 0.0))
-        self._feed.close()
-        self._tracker.close()
+            self._guarded(listener.name, listener.close)
+        closing = threading.Thread(target=self._feed.close, name="siamtrt feed's end", daemon=True)
+        closing.start()  # a device that hangs is waited for while the listeners are
+        for listener in self._listeners:
+            self._guarded(listener.name, partial(listener.ended, max(deadline - time.monotonic(), 0.0)))
+        closing.join(max(deadline - time.monotonic(), 0.0))
+        self._close(self._tracker)
+
+    def _close(self, tracker: Tracker) -> None:
+        try:
+            tracker.close()
+        except Exception as error:  # a driver's
+            self._faults("tracker_failed", f"{type(error).__name__}: {error}")
+
+    def _guarded(self, name: str, call: Callable[[], object]) -> None:
+        """Call a listener; its mistake is neither the others' nor the loop's."""
+        try:
+            call()
+        except Exception as error:
+            self._faults("listener_failed", f"{name}: {type(error).__name__}: {error}")
 
     def _turn(self, captured: Captured | None) -> None:
         if captured is None:
@@ -170,49 +211,58 @@ class TrackingLoop:
     def _update(self, captured: Captured, size: tuple[int, int]) -> Update:
         time_s = time.time() - (time.monotonic() - captured.at_s)
         update = Update(captured.number, time_s, size, "idle", gap_s=captured.gap_s)
-        if self._target_size is not None:
-            update = self._tracked(captured.frame, update, self._target_size)
+        if self._target_size is not None and self._target_xywh is not None:
+            update = self._tracked(captured.frame, update, self._target_size, self._target_xywh)
         return dataclasses.replace(update, latency_ms=1e3 * (time.monotonic() - captured.at_s))
 
-    def _tracked(self, frame: np.ndarray, update: Update, target_size: tuple[int, int]) -> Update:
+    def _tracked(
+        self, frame: np.ndarray, update: Update, target_size: tuple[int, int], last_xywh: BoxXywh
+    ) -> Update:
         """`update` with where the target is; "invalid", where it last was, if the tracker fails."""
         try:
             result = self._tracker.update(_of_size(frame, target_size))
         except Exception as error:  # a driver's or a library's: the next frame may do
             self._faults("tracker_failed", f"{type(error).__name__}: {error}")
-            box = _scaled(self._tracker.state.box_xywh, target_size, update.frame_size)
+            box = _scaled(last_xywh, target_size, update.frame_size)
             return dataclasses.replace(update, status="invalid", box_xywh=box, score=0.0)
         self._updates += 1
+        self._target_xywh = result.box_xywh
         box = _scaled(result.box_xywh, target_size, update.frame_size)
         return dataclasses.replace(update, status=result.status, box_xywh=box, score=result.score, times=result.times)
 
     def _tell(self, update: Update, frame: np.ndarray) -> None:
         self._last, self._last_s = update, time.monotonic()
         for listener in self._listeners:
-            try:
-                listener.take(update, frame)
-            except Exception as error:  # one listener's mistake is not the others'
-                self._faults("listener_failed", f"{listener.name}: {type(error).__name__}: {error}")
+            self._guarded(listener.name, partial(listener.take, update, frame))
 
     def _init(self, frame: np.ndarray | None, box_xywh: Sequence[float], unit: Unit) -> BoxXywh:
         assert frame is not None
         size = check_frame(frame)
         box = check_box(_in_pixels(box_xywh, size) if unit == "share" else box_xywh, size)
         self._tracker.init(frame, box)
-        self._target_size = size
+        self._target_size, self._target_xywh = size, box
         return box
 
     def _forget(self) -> None:
-        self._target_size = None
+        self._target_size = self._target_xywh = None
+
+    def _present_box(self, frame: np.ndarray, target_size: tuple[int, int], last_xywh: BoxXywh) -> BoxXywh:
+        """Where the target is in this frame: the box of the one before is off by a frame's motion."""
+        try:
+            return self._tracker.update(_of_size(frame, target_size)).box_xywh
+        except Exception as error:
+            self._faults("tracker_failed", f"{type(error).__name__}: {error}")
+            return last_xywh
 
     def _take_over(self, tracker: Tracker, frame: np.ndarray | None) -> None:
         assert frame is not None
         size = check_frame(frame)
-        if self._target_size is not None:
-            tracker.init(frame, _scaled(self._tracker.state.box_xywh, self._target_size, size))
-            self._target_size = size
+        if self._target_size is not None and self._target_xywh is not None:
+            box = _scaled(self._present_box(frame, self._target_size, self._target_xywh), self._target_size, size)
+            tracker.init(frame, box)
+            self._target_size, self._target_xywh = size, box
         self._tracker, old = tracker, self._tracker
-        old.close()
+        self._close(old)
 
 
 def _in_pixels(box_xywh: Sequence[float], size: tuple[int, int]) -> Sequence[float]:
@@ -235,3 +285,9 @@ def _scaled(box_xywh: BoxXywh, of_size: tuple[int, int], to_size: tuple[int, int
     x, y, width, height = box_xywh
     across, down = to_size[0] / of_size[0], to_size[1] / of_size[1]
     return x * across, y * down, width * across, height * down
+
+
+def _switching() -> CommandError:
+    return CommandError(
+        "another switch is under way", received="a second one", expected="one at a time", fix="wait for its answer"
+    )

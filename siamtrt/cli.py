@@ -20,8 +20,11 @@ from siamtrt.cli_eval import evaluate
 from siamtrt.cli_precision import calibrate, calibrate_and_report
 from siamtrt.cli_predict import predict
 from siamtrt.cli_report import report
+from siamtrt.cli_serve import serve
 from siamtrt.cli_source import source_options
 from siamtrt.cli_train import train
+from siamtrt.cli_trax import trax
+from siamtrt.cli_view import view
 from siamtrt.errors import MissingPackageError, SiamtrtError
 from siamtrt.precision import DEFAULT_IOU_DROP
 
@@ -39,6 +42,7 @@ PathArgument = click.Path(path_type=Path)
 EXTRAS = {  # what brings a package that a command imports
     **dict.fromkeys(("torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"), "export"),
     **dict.fromkeys(("aiohttp", "prometheus_client", "psutil"), "serve"), "pymavlink": "mavlink", "paho": "mqtt",
+    "trax": "vot",
 }  # fmt: skip
 
 
@@ -164,12 +168,16 @@ def build(
 @source_options
 @click.option("--init", help="The target in the first frame: x,y,w,h in pixels. Without it, draw it with the mouse.")
 @click.option("--save", type=PathArgument, help="Annotated video to write (.mp4, .avi, .mkv).")
-@click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score,polygon.")
+@click.option("--boxes", type=PathArgument, help="CSV to write: frame,x,y,w,h,score,polygon,status.")
 @click.option("--show", is_flag=True, help="Show the frames in a window; q ends.")
 @click.option("--max-frames", type=click.IntRange(2), help="Stop after this many frames.")
+@click.option(
+    "--watch/--no-watch", default=True, show_default=True,
+    help="Notice when the target is gone and look for it, with a tracker that can tell.",
+)
 def track(
     bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str | None,
-    save: Path | None, boxes: Path | None, show: bool, max_frames: int | None,
+    save: Path | None, boxes: Path | None, show: bool, max_frames: int | None, watch: bool,
 ) -> None:  # fmt: skip
     """Track a target through SOURCE: a video file, a folder of images or a camera index.
 
@@ -181,12 +189,14 @@ def track(
     from siamtrt.runtime.sources import open_source
     from siamtrt.runtime.track import Outputs, track_source
     from siamtrt.runtime.tracker import Tracker
+    from siamtrt.runtime.watched import WatchedTracker
 
     choose_box = _box_chooser(init)
     if show or init is None:
         require_display()
     frames = open_source(source)
-    with Tracker.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
+    kind = WatchedTracker if watch else Tracker
+    with kind.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
         summary = track_source(tracker, frames, choose_box, Outputs(save, boxes, show), max_frames=max_frames)
     click.echo(f"{summary.frames} frames, tracker {summary.fps:.1f} fps, mean score {summary.mean_score:.3f}")
     for path in filter(None, (save, boxes)):
@@ -234,7 +244,10 @@ main.add_command(compare)
 main.add_command(evaluate)
 main.add_command(predict)
 main.add_command(report)
+main.add_command(serve)
 main.add_command(train)
+main.add_command(trax)
+main.add_command(view)
 
 if __name__ == "__main__":
     main()
