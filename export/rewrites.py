@@ -94,7 +94,8 @@ def _saves_by_composing(pointwise: ir.Node, node: ir.Node) -> bool:
 
 def _compose(graph: ir.Graph, pointwise: ir.Node, node: ir.Node) -> None:
     first, second = _array(pointwise.inputs[1])[:, :, 0, 0], _array(node.inputs[1])
-    weight = np.einsum("omij,mc->ocij", second, first, dtype=np.float64).astype(second.dtype)
+    product = np.tensordot(second.astype(np.float64), first.astype(np.float64), axes=(1, 0))  # (o, i, j, c)
+    weight = product.transpose(0, 3, 1, 2).astype(second.dtype, order="C")
     bias = _bias(node) + np.einsum("omij,m->o", second, _bias(pointwise), dtype=np.float64).astype(second.dtype)
     constants = _constants(graph, node.outputs[0].name, weight, bias)
     node.resize_inputs(3)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 FRAMES = 12
 SIDE = 40
 GROUPED_FOLDERS = ("kernels", "models")
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -25,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = f"tracker {name}" if name and "exported" in getattr(item, "fixturenames", ()) else str(item.path)
         if name or item.path.parent.name in GROUPED_FOLDERS:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections of garbage need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,60 @@ def shared_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread a worker, as OMP_NUM_THREADS=1 is for PyTorch: two that wait for a core cost half as much again."""
+    from siamtrt.runtime import ort_session
+
+    cv2.setNumThreads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ort_session, "SMALL_THREADS", 1)
+        yield
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children heed SIGINT though pytest was started with it ignored, as a script's background jobs are."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
-def exported(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Exports a tracker once a session: preset name -> bundle.
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: the path that `make(path)` has written, once a run, whichever worker asks for it first.
+
+    It is not to be changed: copy it first.
+    """
+    filelock = pytest.importorskip("filelock", reason="needs the export extra")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    folder.mkdir(exist_ok=True)
+
+    def path_of(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with filelock.FileLock(f"{path}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def one_registry() -> Iterator[None]:
+    """PyTorch's exporter parses its thousand operators' sources anew for every graph, half a second; here, once."""
+    pytest.importorskip("torch", reason="needs the export extra")
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported(shared_dir: Path, once: Once, one_registry: None) -> Callable[[str], Path]:
+    """Exports a tracker once a run: preset name -> bundle.
 
     NanoTrack is trained, others have the goldens' weights, and where there is no golden, seeded ones.
 
@@ -64,39 +124,43 @@ def exported(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     from siamtrt.export.bundle import export_bundle
     from siamtrt.models.seeded import save_seeded
 
-    @functools.cache
-    def bundle_of(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
+    def export(bundle: Path) -> None:
+        name, model = bundle.name, bundle.with_suffix(".pth")
         if name.startswith("nanotrack"):
             checkpoint = shared_dir / "weights" / f"{name.replace('_', '')}.pth"
         elif name in NETWORKS:
-            checkpoint = Golden(shared_dir / "goldens", name).save(folder / "model.pth")
+            checkpoint = Golden(shared_dir / "goldens", name).save(model)
         else:
-            checkpoint = save_seeded(name, folder / "model.pth")
-        export_bundle(checkpoint, folder / "bundle", model=name)
-        (folder / "model.pth").unlink(missing_ok=True)
-        return folder / "bundle"
+            checkpoint = save_seeded(name, model)
+        export_bundle(checkpoint, bundle, model=name)
+        model.unlink(missing_ok=True)
 
-    return bundle_of
+    return lambda name: once(name, export)
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(once: Once, one_registry: None) -> Path:
     """A state dict of the `siamrpn_alex_tiny` network with seeded random weights, 1.6 MB. Not to be changed."""
     pytest.importorskip("torch", reason="needs the export extra")
     from siamtrt.models.seeded import save_seeded
 
-    return save_seeded("siamrpn_alex_tiny", tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+    return once("tiny.pth", lambda path: save_seeded("siamrpn_alex_tiny", path))
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tiny_checkpoint: Path, once: Once) -> Path:
     """The bundle of `tiny_checkpoint`, from the real export. Not to be changed: copy it first."""
     from siamtrt.export.bundle import export_bundle
 
-    bundle = tmp_path_factory.mktemp("bundle") / "tiny"
-    export_bundle(tiny_checkpoint, bundle)
-    return bundle
+    return once("tiny", lambda bundle: export_bundle(tiny_checkpoint, bundle))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_for_three(tiny_checkpoint: Path, once: Once) -> Path:
+    """The same weights for three targets a search. Not to be changed: copy it first."""
+    from siamtrt.export.bundle import export_bundle
+
+    return once("tiny_for_three", lambda bundle: export_bundle(tiny_checkpoint, bundle, batch=3))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+# One worker, as both documents' readers share what they make; and a group begins before what has none, so that the
+# other worker has enough left to do meanwhile.
+pytestmark = pytest.mark.xdist_group("readme")
 
 ROOT = Path(__file__).parents[1]
 NOT_RUN = r"(?P<skip><!-- not run: (?P<reason>.+?) -->\n)?"
@@ -20,37 +25,65 @@ def _blocks(document="README.md"):
     return [match.groupdict() for match in BLOCK.finditer(text)]
 
 
-def _run_blocks(document, tmp_path):
-    """From top to bottom, as a reader would: later blocks use what earlier ones made. Returns what each printed."""
+@dataclass
+class Reader:
+    """Runs documents' blocks from top to bottom in one folder: later blocks use what earlier ones made.
+
+    A block whose every command has run for another document is not run again.
+    """
+
+    folder: Path
+    done: set[str] = field(default_factory=set)
+
+    def follow(self, document):
+        """Returns what each block printed, nothing for one that was not run again."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        printed, ran = [], set()
+        for block in _blocks(document):
+            if block["skip"]:
+                continue
+            code, commands = block["code"], _commands(block)
+            ran |= commands
+            if commands <= self.done:
+                printed.append("")
+                continue
+            shell = ["bash", "-euo", "pipefail", "-c"] if block["language"] == "bash" else [sys.executable, "-c"]
+            result = subprocess.run(
+                [*shell, code], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900
+            )
+            assert result.returncode == 0, f"{code}\n{result.stdout}\n{result.stderr}"
+            printed.append(result.stdout)
+        self.done |= ran
+        return printed
+
+
+def _commands(block):
+    """A shell's lines without their comments; Python's code is one command."""
+    if block["language"] == "python":
+        return {block["code"]}
+    return {re.sub(r"\s+#.*", "", line) for line in block["code"].splitlines()}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
     pytest.importorskip("skimage", reason="the demo clip is cut from scikit-image's photos")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    printed = []
-    for block in _blocks(document):
-        if block["skip"]:
-            continue
-        shell = ["bash", "-euo", "pipefail", "-c"] if block["language"] == "bash" else [sys.executable, "-c"]
-        result = subprocess.run(
-            [*shell, block["code"]], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert result.returncode == 0, f"{block['code']}\n{result.stdout}\n{result.stderr}"
-        printed.append(result.stdout)
-    return printed
+    return Reader(tmp_path_factory.mktemp("reader"))
 
 
-def test_every_block_runs(tmp_path):
+def test_every_block_runs(reader):
     pytest.importorskip("tensorrt_rtx", reason="the README builds engines")
-    assert len(_run_blocks("README.md", tmp_path)) >= 3
+    assert len(reader.follow("README.md")) >= 3
     for left in ("tracked.mp4", "boxes.csv", "report.json", "report.md"):
-        assert (tmp_path / "out" / left).stat().st_size > 0, left
+        assert (reader.folder / "out" / left).stat().st_size > 0, left
 
 
-def test_every_block_for_a_jetson_runs_that_can_run_here(tmp_path):
+def test_every_block_for_a_jetson_runs_that_can_run_here(reader):
     onnx = pytest.importorskip("onnx", reason="needs the export extra")
-    printed = _run_blocks("docs/jetson.md", tmp_path)
+    printed = reader.follow("docs/jetson.md")
     assert len(printed) == 3
     assert re.fullmatch(r"(-?\d+,){3}\d+ score [01]\.\d\d, \d+\.\d ms an update\n", printed[-1]), printed[-1]
-    assert len((tmp_path / "out" / "cpu.csv").read_text().splitlines()) > 100
-    graph = onnx.load(tmp_path / "out" / "default" / "search.onnx")
+    assert len((reader.folder / "out" / "cpu.csv").read_text().splitlines()) > 100
+    graph = onnx.load(reader.folder / "out" / "default" / "search.onnx")
     opset = next(entry.version for entry in graph.opset_import if not entry.domain)
     text = (ROOT / "docs" / "jetson.md").read_text(encoding="utf-8")
     assert f"writes opset {opset}, and the correlation is an ONNX local function" in text

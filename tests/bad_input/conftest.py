@@ -77,7 +77,7 @@ def fails(work: Path) -> Callable[..., str]:
 def fails_in_shell(work: Path) -> Callable[..., str]:
     """The same through a process of its own, so that what C libraries print is seen too."""
 
-    def run(*arguments: object, timeout_s: float = 60) -> str:
+    def run(*arguments: object, timeout_s: float = 300) -> str:
         before = snapshot(work)
         command = [sys.executable, "-m", "siamtrt.cli", *map(str, arguments)]
         result = subprocess.run(

@@ -42,6 +42,7 @@ def track(fails, tiny_bundle, short_video, work):
 @pytest.mark.parametrize(
     ("name", "content"),
     [("text.mp4", b"this is not a video\n" * 50), ("empty.mp4", b""), ("noise.mkv", bytes(range(256)) * 40)],
+    ids=["text", "empty", "noise"],
 )
 def test_file_that_is_no_video(fails_in_shell, tiny_bundle, tmp_path, name, content):
     """In a process of its own: the decoders' own lines stay out of stderr."""
@@ -190,13 +191,14 @@ def test_backend_that_cannot_run(track, images, options, monkeypatch):
 def test_thread_count_is_refused(tiny_bundle, images, count):
     options = f"--threads={count}", "--init=9,9,9,9"
     command = [sys.executable, "-m", "siamtrt.cli", "track", tiny_bundle, images, *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 2
     assert "--threads" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal and a service manager send them")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_interrupt_leaves_nothing(tiny_bundle, short_video, work, tmp_path, stop):
     """Stopped once both outputs are being written: exit code 130, one line, no file, no staging file."""
@@ -207,12 +209,12 @@ def test_interrupt_leaves_nothing(tiny_bundle, short_video, work, tmp_path, stop
         cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while len(_growing(work)) < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert len(_growing(work)) == 2, process.poll()
         process.send_signal(stop)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130

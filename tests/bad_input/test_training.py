@@ -131,7 +131,7 @@ def test_a_batch_that_does_not_divide(trained, refused):
 def test_bad_options(trained, option, value):
     done = subprocess.run(
         [sys.executable, "-m", "siamtrt.cli", "train", str(trained), option, value], capture_output=True, text=True,
-        timeout=60, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 2
     assert option in done.stderr

@@ -177,7 +177,7 @@ def test_killed_and_run_again(tiny_bundle, short_video, undisturbed, dataset, tm
     arguments = ["eval", tiny_bundle, "--dataset", longer, "-o", results, "--workers", "2"]
     process = subprocess.Popen([sys.executable, "-m", "siamtrt.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (done := list(results.glob("tiny/[!.]*.txt"))) and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.01)

@@ -313,7 +313,7 @@ def test_killed_and_run_again(tiny_bundle, short_video, dataset, supervised, tmp
     arguments = ["eval", tiny_bundle, "--dataset", longer, "-o", results, "--workers", "2", "--interval", "2", "6"]
     process = subprocess.Popen([sys.executable, "-m", "siamtrt.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (done := list(results.glob("tiny/baseline/*/[!.]*_001.txt"))) and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.01)

@@ -53,11 +53,11 @@ def test_what_it_finds_is_told(tmp_path, rest, checks, errors, code):
 
 def test_a_tool_that_hangs_is_stopped_with_its_children(tmp_path):
     start, left = time.perf_counter(), tmp_path / "left"
-    checks = ["sh", "-c", f"echo begun; sleep 1; touch {left}; sleep 60"]
-    (run,) = run_sanitizer(_program(tmp_path, ""), ["memcheck"], checks, limit_s=0.3)
+    checks = ["sh", "-c", f"echo begun; sleep 2; touch {left}; sleep 60"]
+    (run,) = run_sanitizer(_program(tmp_path, ""), ["memcheck"], checks, limit_s=1.0)
     assert (run.errors, run.exit_code, run.last_line, run.passed) == (None, None, "begun", False)
-    assert time.perf_counter() - start < 10
-    time.sleep(1)
+    assert time.perf_counter() - start < 30
+    time.sleep(1.5)
     assert not left.exists()
 
 

@@ -15,7 +15,10 @@ from siamtrt.benchmarks import gpu, gpu_environment, gpu_kernels, gpu_table
 from siamtrt.benchmarks.gpu_sanitizer import SanitizerRun
 from siamtrt.errors import SiamtrtError
 
-pytestmark = pytest.mark.xdist_group("gpu table")  # one worker: what the module sets up is costly
+pytestmark = [
+    pytest.mark.xdist_group("gpu table"),  # one worker: what the module sets up is costly
+    pytest.mark.usefixtures("one_registry"),
+]
 
 ROOT = Path(__file__).parents[2]
 RUNS = [SanitizerRun("memcheck", "2099.1", 0, 0, 1.5, "ok"), SanitizerRun("racecheck", "2099.1", 0, 0, 1.5, "ok")]

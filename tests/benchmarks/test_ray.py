@@ -99,7 +99,7 @@ class Slow(Sequence):
     """A sequence that takes minutes."""
 
     def open(self):
-        time.sleep(300)
+        time.sleep(900)
         return super().open()
 
 
@@ -225,13 +225,14 @@ def test_stopped_in_the_middle(cluster, tiny_bundle, dataset, undisturbed, tmp_p
     running = run_on_ray([first, slow(second), slow(third)], cluster)
     assert next(running).sequence.name == first.sequence.name
     running.close()
-    stop = time.monotonic() + 60
+    stop = time.monotonic() + 300
     while ray.available_resources().get("CPU") != 2 and time.monotonic() < stop:
         time.sleep(0.1)
     assert ray.available_resources()["CPU"] == 2
     assert set(untimed(tmp_path / "results")) == {"tiny", "tiny/Ball.txt"}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command_is_continued(cluster, tiny_bundle, dataset, undisturbed, tmp_path):
     """By a process of its own that connects to the cluster, and is stopped while others have all of its cores."""
     results = tmp_path / "results"
@@ -239,16 +240,16 @@ def test_an_interrupted_command_is_continued(cluster, tiny_bundle, dataset, undi
     (results / "tiny" / "Car.2.txt").unlink()
     left = snapshot(results)
     arguments = ["eval", str(tiny_bundle), "--dataset", str(dataset), "-o", str(results), "--ray", cluster]
-    others = ray.remote(num_cpus=2)(lambda: time.sleep(300)).remote()
+    others = ray.remote(num_cpus=2)(lambda: time.sleep(900)).remote()
     process = subprocess.Popen(
         [sys.executable, "-m", "siamtrt.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    stop = time.monotonic() + 120
+    stop = time.monotonic() + 300
     while len(drivers()) < 2 and process.poll() is None and time.monotonic() < stop:
         time.sleep(0.05)
     time.sleep(1)  # from connected to waiting for its sequence
     process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=300)[1]
     ray.cancel(others, force=True)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr

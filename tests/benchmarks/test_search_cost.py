@@ -13,6 +13,8 @@ from siamtrt.models.alexnet import AlexNet
 from siamtrt.models.presets import PRESETS
 from siamtrt.models.siamrpn import SiamRPN
 
+pytestmark = pytest.mark.usefixtures("one_registry")
+
 # What each head makes of its template's features. Kernels of SiamRPN++: cls and loc, 3x3 on 6x6 features. Of SiamRPN:
 # 10 and 20 filters. NanoTrack v2: two 1x1 convolutions and two products with the search side's weights and bias, on
 # 8x8 features; its backbone ends in two 1x1 convolutions of 64 channels which the export composes.

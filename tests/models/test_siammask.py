@@ -18,6 +18,8 @@ from siamtrt.models.presets import PRESETS
 from siamtrt.models.resnet import Bottleneck, ResNet
 from siamtrt.models.siammask import SiamMask
 
+pytestmark = pytest.mark.usefixtures("one_registry")
+
 SEED, LIMIT = 7, 1e-4
 MASK_OUTPUT = {True: "refine_r12_c12", False: "mask_r12_c12"}
 variants = pytest.mark.parametrize("refined", [True, False], ids=["refined", "base"])

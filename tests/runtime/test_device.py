@@ -7,7 +7,6 @@ import pytest
 from host_device import HostDevice
 
 from siamtrt.errors import BoxError, FrameError, MissingPackageError, SiamtrtError
-from siamtrt.export.bundle import export_bundle
 from siamtrt.kernels.frames import DeviceFrame
 from siamtrt.kernels.state import TARGET
 from siamtrt.manifest import load_manifest
@@ -20,10 +19,8 @@ BOXES = [(60, 80, 40, 40), (150, 30, 50, 30), (200, 150, 30, 60)]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_checkpoint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("device") / "bundle"
-    export_bundle(tiny_checkpoint, folder, batch=3)
-    return folder
+def bundle(tiny_bundle_for_three):
+    return tiny_bundle_for_three
 
 
 class OnDevice:

@@ -23,7 +23,7 @@ def test_exported_nanotrack_tracks_like_the_reference(shared_dir, exported, vers
     goldens = shared_dir / "goldens"
     table = json.loads((goldens / f"nanotrack_v{version}_table.json").read_text())
     boxes = np.load(goldens / f"nanotrack_v{version}_boxes.npz")
-    with Tracker.load(exported(f"nanotrack_v{version}"), "onnxruntime") as tracker:
+    with Tracker.load(exported(f"nanotrack_v{version}"), "onnxruntime", threads=1) as tracker:
         scores = score_sequences(tracker, find_sequences(shared_dir / "sequences"))
     assert {score.name for score in scores} == set(table)
     found = np.mean([score.success_auc for score in scores])

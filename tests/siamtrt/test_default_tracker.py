@@ -69,7 +69,7 @@ def test_commands_take_it_without_a_bundle(cache, short_video, tmp_path):
         assert CliRunner().invoke(main, ["track", *arguments]).exit_code == 2
 
 
-def test_without_a_checkpoint_its_weights_are_exported(cache, tmp_path):
+def test_without_a_checkpoint_its_weights_are_exported(cache, tmp_path, one_registry):
     """The graphs in the package are what its weights give."""
     onnx = pytest.importorskip("onnx", reason="needs the export extra")
     result = CliRunner().invoke(main, ["export", "-o", str(tmp_path / "bundle")])

@@ -57,13 +57,13 @@ class Golden:
         spec.loader.exec_module(recipe)
         self.name = name
         self.shapes = json.loads((folder / f"{name}.keys.json").read_text())["keys"]
-        self.weights: dict[str, np.ndarray] = recipe.state_dict(self.shapes, SEED)
         self.outputs = np.load(folder / f"{name}.seed{SEED}.npz")
         self._recipe = recipe
 
     def save(self, path: Path) -> Path:
         """The weights as a PyTorch checkpoint."""
-        torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in self.weights.items()}, path)
+        weights: dict[str, np.ndarray] = self._recipe.state_dict(self.shapes, SEED)
+        torch.save({key: torch.from_numpy(np.asarray(value)) for key, value in weights.items()}, path)
         return path
 
     def crop(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
