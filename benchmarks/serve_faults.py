@@ -25,13 +25,15 @@ import cv2
 import numpy as np
 
 from siamtrt.benchmarks.serve_process import RESULTS, ServeProcess, connected, control, served
+from siamtrt.service.http_guard import IDLE_S, SWEEP_S
 
 FPS = 30
 SIZE = (320, 240)
 SIZES = ((320, 240), (400, 300), (240, 180))
 CUTS, MESSAGES_S = 20, 100
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=next\r\n\r\n"
-SCRAPERS = 8
+SCRAPERS, PATHS = 9, ("/metrics", "/results", "/metrics")
+CUT_OFF_S = IDLE_S + 3 * SWEEP_S  # until a client that hangs has been noticed
 BLOCKED_MS = 500.0  # a larger gap without a cut of the stream means that something blocked the loop
 END_BAR_S = 1.0
 
@@ -184,7 +186,7 @@ def _phases(service: ServeProcess, camera: Camera, seconds: float) -> list[Phase
 
     def scrapers() -> int:
         with _hanging_scrapers(service.http):
-            time.sleep(seconds)
+            time.sleep(CUT_OFF_S)
         return SCRAPERS
 
     def messages() -> int:
@@ -197,7 +199,8 @@ def _phases(service: ServeProcess, camera: Camera, seconds: float) -> list[Phase
     return [
         ("a disk that is full", ("output_failed",), quiet), ("the stream cut", ("stream_lost",), cuts),
         ("frames damaged", ("frame_corrupt", "frame_unusable"), damaged),
-        ("sizes changed", ("frame_size_changed",), sizes), ("scrapers that never read", (), scrapers),
+        ("sizes changed", ("frame_size_changed",), sizes),
+        ("scrapers that hang", ("http_slow_client", "http_idle"), scrapers),
         (f"{MESSAGES_S} malformed messages a second", ("control_refused",), messages),
     ]  # fmt: skip
 
@@ -209,13 +212,16 @@ def _damaged(jpeg: bytes) -> bytes:
 
 @contextmanager
 def _hanging_scrapers(address: str) -> Iterator[None]:
-    """Half of them ask for metrics again and again, half for all results, and none reads an answer."""
+    """Some ask for metrics again and again, some for all results, and none reads; some never finish their request."""
+    metrics, results, unfinished = (f"GET {path} HTTP/1.1\r\nHost: localhost\r\n".encode() for path in PATHS)
+    requests = ((metrics + b"\r\n") * 2000, results + b"\r\n", unfinished)
     with ExitStack() as opened:
         for number in range(SCRAPERS):
             link = opened.enter_context(connected(address))
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-            path, times = ("/metrics", 200) if number % 2 else ("/results", 1)
-            link.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
+            link.setblocking(False)
+            with suppress(BlockingIOError):  # the service no longer reads what it cannot answer
+                link.sendall(requests[number % len(requests)])
         yield
 
 

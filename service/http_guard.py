@@ -90,8 +90,8 @@ class Connections:
     One is idle unless a handler is at work for it: while it sends a request, and while it reads the answer.
 
     Args:
-        faults: told of those closed because there are too many ("http_connections") or because they never sent a
-            whole request ("http_idle").
+        faults: told of those closed because there are too many ("http_connections"), because they never sent a
+            whole request ("http_idle") or because they do not read their answers ("http_slow_client").
     """
 
     def __init__(self, faults: Faults) -> None:
@@ -130,6 +130,8 @@ class Connections:
             for connection in [one for one, since in self._idle_since.items() if since < late]:
                 if connection not in self._served:
                     self._faults("http_idle", f"a connection without a whole request in {IDLE_S:g} s")
+                elif connection.transport is not None and _unsent(connection.transport):
+                    self._faults("http_slow_client", f"answers not read in {IDLE_S:g} s")
                 self._drop(connection)
 
     def _note(self, server: web.Server) -> None:
@@ -142,6 +144,11 @@ class Connections:
         self._idle_since.pop(connection, None)
         if connection.transport is not None:
             connection.transport.abort()
+
+
+def _unsent(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the other side has left no room for."""
+    return transport.get_write_buffer_size() if isinstance(transport, asyncio.WriteTransport) else 0
 
 
 class _Refused(asyncio.Protocol):

@@ -148,6 +148,17 @@ class TestHangingClients:
                 time.sleep(0.01)
         assert run.counts() == {"http_idle": 1}
 
+    def test_answers_that_nobody_reads(self, run, monkeypatch):
+        monkeypatch.setattr(http_guard, "IDLE_S", 0.5)
+        monkeypatch.setattr(http_guard, "SWEEP_S", 0.05)
+        with served(run) as address, connected(address) as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            link.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                link.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+            assert wait_for(lambda: run.counts())
+        assert run.counts() == {"http_slow_client": 1}
+
     def test_a_connection_kept_for_the_next_request_is_no_fault(self, run, monkeypatch):
         monkeypatch.setattr(http_guard, "IDLE_S", 0.1)
         monkeypatch.setattr(http_guard, "SWEEP_S", 0.05)
