@@ -22,6 +22,7 @@ from siamtrt.tracking import (
     AnchorDecoding,
     DistractorAware,
     LongTermSearch,
+    LossDetection,
     MaskDecoding,
     PointDecoding,
     Preprocessing,
@@ -53,6 +54,15 @@ SIAMMASK_NAMES = (
 )  # fmt: skip
 NANOTRACK = "NanoTrack (HonglinChu/SiamTrackers)"
 RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
+
+
+# Weights by logistic regression, thresholds by closed loops, both on the training videos: docs/default_tracker.md.
+SMALL_LOSS = LossDetection(0.164, 0.179, 0.067, 12.23, 0.737, uncertain=1.0, lost=-1.0, regained=0.5)
+NANOTRACK_LOSS = {
+    1: LossDetection(0.430, 0.0, 0.145, 9.58, 0.802, uncertain=1.0, lost=-1.0, regained=0.5),
+    2: LossDetection(0.253, 0.762, 0.116, 38.36, 0.983, uncertain=1.0, lost=-1.0, regained=0.5),
+    3: LossDetection(0.187, 0.742, 0.116, 11.43, 0.999, uncertain=1.0, lost=-1.0, regained=0.5),
+}
 
 
 def _anchors(score_size: int) -> AnchorDecoding:
@@ -142,6 +152,7 @@ def _nanotrack(version: int, score_size: int, tracking: Tracking, verified: str)
     return Preset(
         f"nanotrack_v{version}", NANOTRACK, lambda: NanoTrack(version), Preprocessing(127, 255),
         PointDecoding(score_size, stride=16), tracking, verified=verified,
+        strategies=Strategies(loss=NANOTRACK_LOSS[version]),
     )  # fmt: skip
 
 
@@ -204,7 +215,7 @@ RPN_PRESETS = (
     Preset(  # the default tracker: a template of three quarters of the paper's, anchors likewise; a nearer search
         "siamrpn_mobilev2_small", SIAMRPNPP, SmallSiamRPN, Preprocessing(95, 159),
         AnchorDecoding(13, stride=8, ratios=RATIOS, scales=(6.0,)), Tracking(0.04, 0.40, 0.50),
-        verified="trained here: docs/default_tracker.md",
+        verified="trained here: docs/default_tracker.md", strategies=Strategies(loss=SMALL_LOSS),
     ),
     Preset(
         "siamrpn_alex_tiny", SIAMRPNPP, _alex_tiny, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),

@@ -19,9 +19,10 @@ from siamtrt.files import staged_file
 from siamtrt.runtime.state import Polygon
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
-GREEN, RED, WHITE, BLACK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (0, 0, 0)
+GREEN, AMBER, RED, WHITE, BLACK = (80, 220, 80), (60, 190, 250), (60, 60, 230), (255, 255, 255), (0, 0, 0)
+COLOURS = {"locked": GREEN, "uncertain": AMBER}  # of a box; all others are red
 WINDOW = "siamtrt: q or Esc ends"
-CSV_HEADER = ("frame", "x", "y", "w", "h", "score", "polygon")
+CSV_HEADER = ("frame", "x", "y", "w", "h", "score", "polygon", "status")
 
 
 class Shown(NamedTuple):
@@ -43,15 +44,15 @@ class Sink(Protocol):
 
 
 def annotate(frame: np.ndarray, shown: Shown) -> np.ndarray:
-    """A copy of the frame with box, score and frames a second drawn on it."""
+    """A copy of the frame with box, score or status, and frames a second drawn on it."""
     picture = frame.copy()
-    ok = shown.status == "locked"
-    colour = GREEN if ok else RED
+    colour = COLOURS.get(shown.status, RED)
     x, y, w, h = (round(value) for value in shown.box_xywh)
     unit = max(1, round(min(frame.shape[:2]) / 360))
     corners = shown.polygon or ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
     cv2.polylines(picture, [np.rint(corners).astype(np.int32)], True, colour, 2 * unit, cv2.LINE_AA)
-    _label(picture, f"{shown.score:.2f}" if ok else shown.status, (x, y - 5 * unit), unit, colour)
+    label = f"{shown.score:.2f}" if shown.status == "locked" else shown.status
+    _label(picture, label, (x, y - 5 * unit), unit, colour)
     _label(picture, f"{shown.fps:.0f} fps" if shown.fps else "init", (8 * unit, 20 * unit), unit, WHITE)
     return picture
 
@@ -96,9 +97,9 @@ class VideoSink:
 
 
 class BoxesSink:
-    """CSV with a header and one line a frame: frame number from 0, box in pixels, score.
+    """CSV with a header and one line a frame: frame number from 0, box in pixels, score, corners, status.
 
-    The last column holds the corners of a rotated box, x and y of each between spaces, where there is one.
+    The corners are those of a rotated box, x and y of each between spaces, where there is one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,7 +111,7 @@ class BoxesSink:
         """See `Sink.write`."""
         corners = " ".join(f"{value:.3f}" for point in shown.polygon or () for value in point)
         box = (f"{value:.3f}" for value in shown.box_xywh)
-        self._writer.writerow([index, *box, f"{shown.score:.4f}", corners])
+        self._writer.writerow([index, *box, f"{shown.score:.4f}", corners, shown.status])
         return True
 
     def close(self) -> None:

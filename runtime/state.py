@@ -10,7 +10,7 @@ import numpy as np
 
 from siamtrt.boxes import BoxXywh
 
-Status = Literal["locked", "lost", "invalid"]
+Status = Literal["locked", "uncertain", "lost", "invalid"]
 Polygon = tuple[tuple[float, float], ...]
 
 
@@ -18,8 +18,9 @@ Polygon = tuple[tuple[float, float], ...]
 class TargetState:
     """Centre and size in frame pixels, confidence in [0, 1], and whatever else a strategy carries to the next frame.
 
-    `status` is "lost" while a long-term tracker searches for the target and "invalid" when the network's outputs
-    were not finite; centre and size are then the last good ones.
+    `status` is "uncertain" where a `WatchedTracker` doubts the box, "lost" while it or a long-term tracker searches for
+    the target, and "invalid" when the network's outputs were not finite; in the last two centre and size are the last
+    good ones.
 
     Attributes:
         angle_rad: rotation of the target since the first frame, positive from x to y (clockwise on the screen).

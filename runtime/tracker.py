@@ -16,6 +16,7 @@ from siamtrt.errors import FrameError, SiamtrtError
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, check_frame, mean_colour
 from siamtrt.runtime.decode import Decoder, View
+from siamtrt.runtime.evidence import Evidence, log_odds_map, probabilities
 from siamtrt.runtime.mask import Refiner
 from siamtrt.runtime.owner import SessionOwner
 from siamtrt.runtime.search import first_search, next_search, search_decoders
@@ -38,7 +39,8 @@ class StageTimes(NamedTuple):
 class TrackResult:
     """One update. Unpacks like OpenCV's trackers: `ok, (x, y, w, h) = tracker.update(frame)`.
 
-    `polygon` holds the corners of a rotated box in frame pixels where the tracker gives one.
+    `polygon` holds the corners of a rotated box in frame pixels where the tracker gives one, `evidence` what the
+    status of a `WatchedTracker` was judged by.
     """
 
     ok: bool
@@ -47,10 +49,23 @@ class TrackResult:
     status: Status
     times: StageTimes
     polygon: Polygon | None = None
+    evidence: Evidence | None = None
 
     def __iter__(self) -> Iterator[bool | BoxXywh]:
         yield self.ok
         yield self.box_xywh
+
+
+Laps = tuple[float, float, float, float]  # seconds: begun, cropped, inferred, decoded
+
+
+class Looked(NamedTuple):
+    """A search crop, what the network makes of it, and what that means for the target; with the time at each stage."""
+
+    state: TargetState
+    maps: Mapping[str, np.ndarray]
+    views: Sequence[View]
+    laps: Laps
 
 
 class Tracker(SessionOwner):
@@ -74,6 +89,7 @@ class Tracker(SessionOwner):
         self._refiner = Refiner(mask, sessions["refine"]) if mask else None
         self._target: Target | None = None
         self._state: TargetState | None = None
+        self._maps: Mapping[str, np.ndarray] | None = None
 
     def _buffer(self, session: Session) -> CropBuffer:
         count, _, size, _ = session.inputs[0].shape
@@ -87,6 +103,16 @@ class Tracker(SessionOwner):
             SiamtrtError: `init` has not been called.
         """
         return self._initialised()[1]
+
+    @property
+    def response(self) -> np.ndarray | None:
+        """The response map of the last update, (S, S) float32 in [0, 1]; None before it, and for SINT, which has none.
+
+        Its middle is that of the crop: the target's centre before the update. While a lost target is looked for it is
+        the map of one of the crops.
+        """
+        found = None if self._maps is None else log_odds_map(self._maps)
+        return None if found is None else probabilities(found)
 
     def init(self, frame: np.ndarray, box_xywh: Sequence[float]) -> None:
         """Take the target from a frame.
@@ -103,7 +129,7 @@ class Tracker(SessionOwner):
         fill = mean_colour(frame)
         target = Target(self._branch.run(frame, state, fill), fill, frame_size)
         search = first_search(self.manifest.strategies.search, state, frame_size)
-        self._target, self._state = target, dataclasses.replace(state, search=search)
+        self._target, self._state, self._maps = target, dataclasses.replace(state, search=search), None
 
     def update(self, frame: np.ndarray) -> TrackResult:
         """Find the target in the next frame.
@@ -118,22 +144,26 @@ class Tracker(SessionOwner):
         start = perf_counter()
         target, state = self._initialised()
         require_same_size(frame, target.frame_size)
-        decoder = self._decoders[state.search]
-        views = decoder.views(state)
-        crops = self._buffers[state.search].cut_views(frame, state.center_xy, views, target.fill)
-        cropped = perf_counter()
-        maps = self._search(state, target, crops, decoder)
-        inferred = perf_counter()
-        new = next_search(self.manifest.strategies.search, state, decoder.decode(state, maps, target.frame_size))
-        decoded = perf_counter()
+        looked = self._look(frame, state, target, self._decoders[state.search], start)
+        new = next_search(self.manifest.strategies.search, state, looked.state)
         if new.status == "locked":
-            new = self._refined(state, new, maps, views, target)
+            new = self._refined(state, new, looked.maps, looked.views, target)
             new = self._policy.next(frame, new, target)
         self._state = new
-        laps = (start, cropped, inferred, decoded, perf_counter())
+        laps = (*looked.laps, perf_counter())
         crop, network, decode, extra = (1e3 * (b - a) for a, b in itertools.pairwise(laps))
         times = StageTimes(crop, network, decode, extra, 1e3 * (laps[-1] - start))
         return TrackResult(new.status == "locked", new.box_xywh, new.score, new.status, times, new.polygon)
+
+    def _look(self, frame: np.ndarray, state: TargetState, target: Target, decoder: Decoder, start: float) -> Looked:
+        """Search around a state."""
+        views = decoder.views(state)
+        crops = self._buffers[state.search].cut_views(frame, state.center_xy, views, target.fill)
+        cropped = perf_counter()
+        maps = self._maps = self._search(state, target, crops, decoder)
+        inferred = perf_counter()
+        new = decoder.decode(state, maps, target.frame_size)
+        return Looked(new, maps, views, (start, cropped, inferred, perf_counter()))
 
     def _refined(
         self, old: TargetState, new: TargetState, maps: Mapping[str, np.ndarray], views: Sequence[View], target: Target

@@ -10,16 +10,17 @@ if TYPE_CHECKING:
     from siamtrt.runtime.device import DeviceTracker
     from siamtrt.runtime.multi import MultiTracker
     from siamtrt.runtime.tracker import Tracker
+    from siamtrt.runtime.watched import WatchedTracker
 
 __version__ = "0.1.0"
-__all__ = ["DeviceTracker", "MultiTracker", "Tracker", "__version__"]
+__all__ = ["DeviceTracker", "MultiTracker", "Tracker", "WatchedTracker", "__version__"]
 
 _here = Path(__file__).parent
 if not (_here / "models").is_dir():  # imported from a checkout's root, where the other folders lie beside this one
     __path__.append(str(_here.parent))
 
 
-_LAZY = {"DeviceTracker": "device", "MultiTracker": "multi", "Tracker": "tracker"}
+_LAZY = {"DeviceTracker": "device", "MultiTracker": "multi", "Tracker": "tracker", "WatchedTracker": "watched"}
 
 
 def __getattr__(name: str) -> object:

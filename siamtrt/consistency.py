@@ -13,6 +13,7 @@ from siamtrt.tracking import (
     Decoding,
     DistractorAware,
     LongTermSearch,
+    LossDetection,
     MaskDecoding,
     Preprocessing,
     Proposals,
@@ -83,7 +84,7 @@ def require_usable(
 
 def can_batch(decoding: Decoding, strategies: Strategies) -> bool:
     """Whether several targets can share a search graph: each has one crop, and nothing else runs between frames."""
-    return isinstance(decoding, Proposals) and strategies == Strategies()
+    return isinstance(decoding, Proposals) and dataclasses.replace(strategies, loss=None) == Strategies()
 
 
 def _template_inputs(decoding: Decoding, strategies: Strategies) -> dict[str, Shape]:
@@ -104,6 +105,8 @@ def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants
     require_numbers("crop sizes and min_side", 1e-6, *sides)
     if isinstance(decoding, ResponseDecoding) and not all(map(math.isfinite, decoding.angles_rad)):
         raise ValueError("angles_rad must be finite")
+    if strategies.loss and not can_batch(decoding, strategies):
+        raise ValueError("loss detection needs a proposal head and no other strategy")
     needs_proposals = strategies.search or strategies.mask or isinstance(strategies.template, DistractorAware)
     if needs_proposals and not isinstance(decoding, Proposals):
         raise ValueError(f"{decoding.kind} decoding knows no other search sizes, masks or distractors")
@@ -118,8 +121,8 @@ def _require_ranges(crop: Preprocessing, decoding: Decoding, tracking: Constants
 
 def _require_strategies(strategies: Strategies) -> None:
     search, template, mask = strategies.search, strategies.template, strategies.mask
-    without_mask = dataclasses.replace(strategies, mask=None)  # what lies outside a mask may be negative
-    require_numbers("strategies", 0.0, *(numbers_of(without_mask) or (0.0,)))
+    others = dataclasses.replace(strategies, mask=None, loss=None)  # these may hold negative numbers
+    require_numbers("strategies", 0.0, *(numbers_of(others) or (0.0,)))
     if search:
         require_numbers("the sizes of the search", 1, *search.sizes)
     if isinstance(search, LongTermSearch) and not search.low <= search.high <= 1:
@@ -128,10 +131,24 @@ def _require_strategies(strategies: Strategies) -> None:
         raise ValueError("first_share and rate of a blended template are shares, at most 1")
     if isinstance(template, DistractorAware):
         require_numbers("top_k of the distractor-aware template", 1, template.top_k)
+    if strategies.loss:
+        _require_loss(strategies.loss)
     if mask:
         outside = dataclasses.replace(mask, outside=0.0)
         require_numbers("mask", 0.0, *numbers_of(outside), abs(mask.outside))
         require_numbers("the mask's sizes and stride", 1, mask.mask_size, mask.template_size, mask.stride)
+
+
+def _require_loss(loss: LossDetection) -> None:
+    weights = loss.score_weight, loss.psr_weight, loss.second_weight, loss.similarity_weight
+    require_numbers("the weights of loss detection", 0.0, *weights)
+    require_numbers("searches of loss detection", 3, loss.searches)
+    require_numbers("rings of loss detection", 1, loss.rings)
+    require_numbers("the numbers of loss detection", -math.inf, *numbers_of(loss))
+    if not (0 < loss.rate <= 1 and 0 <= loss.memory_rate <= 1):
+        raise ValueError("rate and memory_rate of loss detection are shares, at most 1")
+    if not loss.lost <= loss.uncertain:
+        raise ValueError("loss detection needs lost <= uncertain")
 
 
 def _require_refine(refine: Graph, search: Graph, mask: MaskDecoding) -> None:

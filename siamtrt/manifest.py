@@ -187,10 +187,10 @@ def load_manifest(bundle: Path | str) -> Manifest:
 
 
 def _parse(raw: dict[str, Any], path: Path, again: str) -> Manifest:
-    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float})
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float, int: _as_int})
     try:
         return dacite.from_dict(Manifest, raw, config)
-    except (dacite.DaciteError, ValueError, TypeError) as error:
+    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
         raise BundleError(
             "invalid manifest", received=f"{path}: {error}", expected=f"schema {SCHEMA_VERSION}", fix=again
         ) from error
@@ -203,6 +203,12 @@ def as_float(value: object) -> object:
     return float(value) if isinstance(value, int) else value
 
 
+def _as_int(value: object) -> object:
+    if isinstance(value, bool):  # which Python takes for 1, and NumPy for no size
+        raise ValueError(f"{value} where a number belongs")
+    return value
+
+
 def save_manifest(manifest: Manifest, bundle: Path) -> None:
     """Write `manifest.json`, whole or not at all."""
     write_whole(bundle / MANIFEST_NAME, manifest.to_json().encode())
@@ -212,13 +218,18 @@ def verified_file(bundle: Path, name: str, sha256: str) -> Path:
     """Path of a bundle file after checking that it is there and unchanged.
 
     Raises:
-        BundleError: the file is missing, a link out of the bundle, or its hash differs.
+        BundleError: the file is missing, unreadable, a link out of the bundle, or its hash differs.
     """
     path = bundle / name
     fix = f"restore {name}, or export (and build) the bundle again"
-    if not path.is_file() or not path.resolve().is_relative_to(bundle.resolve()):
-        raise BundleError("bundle file missing", received=f"no {name} in {bundle}", expected=name, fix=fix)
-    actual = sha256_of(path)
+    try:
+        if not path.is_file() or not path.resolve().is_relative_to(bundle.resolve()):
+            raise BundleError("bundle file missing", received=f"no {name} in {bundle}", expected=name, fix=fix)
+        actual = sha256_of(path)
+    except OSError as error:
+        raise BundleError(
+            "bundle file cannot be read", received=f"{path} ({error.strerror})", expected=name, fix=fix
+        ) from error
     if actual != sha256:
         raise BundleError(
             f"bundle file {name} was changed", received=f"sha256 {actual[:12]}", expected=sha256[:12], fix=fix

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal
+
+LARGEST_NUMBER = 1e9  # of a manifest; the crops' geometry overflows far above it
 
 
 @dataclass(frozen=True)
@@ -255,13 +256,44 @@ class MaskDecoding:
 
 
 @dataclass(frozen=True)
+class LossDetection:
+    """When a target counts as lost, and how it is looked for (`runtime.watched`, which alone acts on it).
+
+    The log-odds that a box holds the target are the sum of, each times its weight: the score's log-odds, the logarithm
+    of the response map's peak-to-sidelobe ratio, by how much the second peak's log-odds are below the score's, and by
+    how much the similarity to the template exceeds `similarity`. Their running mean, in which a frame has the share
+    `rate`, makes the target uncertain below `uncertain` and lost below `lost`. A place must then have `regained` in
+    two frames running. A lost target is looked for in `searches` crops a frame: the likeliest of the last frame, the
+    last good place, and others in up to `rings` around it. With `memory_rate` a second template, used for the
+    similarity alone, follows a target that is there.
+    """
+
+    score_weight: float
+    psr_weight: float
+    second_weight: float
+    similarity_weight: float
+    similarity: float
+    uncertain: float
+    lost: float
+    regained: float
+    rate: float = 0.3
+    memory_rate: float = 0.3
+    searches: int = 5
+    rings: int = 3
+
+
+@dataclass(frozen=True)
 class Strategies:
-    """What a tracker does beside cropping and decoding; each is absent in the plain trackers."""
+    """What a tracker does beside cropping and decoding; each is absent in the plain trackers.
+
+    `loss` changes nothing in a `Tracker`, only in a `WatchedTracker`.
+    """
 
     search: SearchPolicy | None = None
     template: TemplatePolicy | None = None
     spatial_mask: SpatialMask | None = None
     mask: MaskDecoding | None = None
+    loss: LossDetection | None = None
 
     @property
     def search_sizes(self) -> tuple[int, ...]:
@@ -275,8 +307,8 @@ def wide_graph(size: int) -> str:
 
 
 def require_numbers(what: str, low: float, *values: float) -> None:
-    """Raise `ValueError` unless there are values, all finite and at least `low`."""
-    if not values or not all(math.isfinite(value) and value >= low for value in values):
+    """Raise `ValueError` unless there are values, all at least `low` and none beyond `LARGEST_NUMBER`."""
+    if not values or not all(low <= value and abs(value) <= LARGEST_NUMBER for value in values):
         raise ValueError(f"{what} must be finite numbers of at least {low:g}, not {values}")
 
 
