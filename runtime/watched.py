@@ -135,6 +135,7 @@ class WatchedTracker(Tracker):
         self._loss = manifest.strategies.loss
         self._anywhere = _without_window(manifest) if self._loss else self._decoders[ORDINARY]
         self._watch: Watch | None = None
+        self._warm = False
 
     @classmethod
     def load(
@@ -147,9 +148,12 @@ class WatchedTracker(Tracker):
         return tracker
 
     def init(self, frame: np.ndarray, box_xywh: Sequence[float]) -> None:
-        """See `Tracker.init`."""
+        """See `Tracker.init`; the first time it also searches the frame once, as a graph's first run takes longest."""
         super().init(frame, box_xywh)
         target, state = self._initialised()
+        if not self._warm:
+            self._look(frame, state, target, self._decoders[state.search], perf_counter())
+            self._maps, self._warm = None, True
         first = signature(target.kernels)
         self._watch = Watch(first, first, state)
 

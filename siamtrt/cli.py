@@ -179,7 +179,7 @@ def track(
     bundle: Path, source: str, backend: Backend, threads: int | None, checkpoint: Path | None, init: str | None,
     save: Path | None, boxes: Path | None, show: bool, max_frames: int | None, watch: bool,
 ) -> None:  # fmt: skip
-    """Track a target through SOURCE: a video file, a folder of images or a camera index.
+    """Track a target through SOURCE: a video file, a folder of images, a camera index, a URL or a GStreamer pipeline.
 
     Without BUNDLE the tracker that comes with siamtrt is taken.
 
@@ -194,13 +194,19 @@ def track(
     choose_box = _box_chooser(init)
     if show or init is None:
         require_display()
-    frames = open_source(source)
+    frames = open_source(source, _tell_fault)
     kind = WatchedTracker if watch else Tracker
     with kind.load(bundle, backend, threads=threads, checkpoint=checkpoint) as tracker:
         summary = track_source(tracker, frames, choose_box, Outputs(save, boxes, show), max_frames=max_frames)
     click.echo(f"{summary.frames} frames, tracker {summary.fps:.1f} fps, mean score {summary.mean_score:.3f}")
     for path in filter(None, (save, boxes)):
         click.echo(f"wrote {path}")
+
+
+def _tell_fault(kind: str, detail: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"siamtrt: {kind}: {detail}", file=sys.stderr)  # beside the progress bar
 
 
 def _box_chooser(init: str | None) -> Callable[[np.ndarray], BoxXywh]:

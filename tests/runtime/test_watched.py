@@ -355,3 +355,17 @@ def test_one_bad_frame_is_doubt_and_several_are_a_loss():
     assert statuses == ["uncertain", "lost", "lost"]
     assert state.center_xy == before.center_xy
     assert watch.candidate.center_xy == (90.0, 90.0), "where it seemed to go is looked at first"
+
+
+def test_the_search_has_run_before_the_first_init_returns(opened, monkeypatch):
+    """And leaves no trace: no response map, and the first result is that of a tracker already warm."""
+    manifest, sessions = opened
+    runs = []
+    search = sessions["search"].run
+    monkeypatch.setattr(sessions["search"], "run", lambda feeds: runs.append(1) or search(feeds))
+    cold, warm = WatchedTracker(manifest, sessions), WatchedTracker(manifest, sessions)
+    for tracker, expected in ((cold, 1), (warm, 2), (warm, 2)):
+        tracker.init(scene(place(0)), place(0))
+        assert (len(runs), tracker.response) == (expected, None)
+    first, again = (tracker.update(scene(place(1))) for tracker in (cold, warm))
+    assert (first.box_xywh, first.score, first.evidence) == (again.box_xywh, again.score, again.evidence)
