@@ -18,12 +18,8 @@ from siamtrt.manifest import load_manifest, sha256_of
 from siamtrt.models.checkpoints import load_network
 from siamtrt.runtime.session import open_session
 
-# The layers of siamrpn_alex, siamrpn_alex_dwxcorr, ResNet-18 and siamdw_siamfcres22, with other weights, wider or more
-# of them: minutes that show nothing else. As networks they are compared in tests/models/test_networks.py.
-MORE_OF_THE_SAME = (
-    "dasiamrpn_vot", "dasiamrpn_otb", "dasiamrpn_big", "siamrpn_alex_dwxcorr_otb", "siamrpn_r34_l234_dwxcorr",
-    "siamdw_siamrpnres22",
-)  # fmt: skip
+# The same layers as dasiamrpn_vot's and ResNet-18's, wider or more of them: minutes that show nothing else.
+MORE_OF_THE_SAME = ("dasiamrpn_big", "siamrpn_r34_l234_dwxcorr")
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in MORE_OF_THE_SAME])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from served_loops import first_status, playing, served, streaming
-from service_loops import BOX, driven
+from served_loops import first_status, served, streaming
+from service_loops import BOX
 from service_updates import wait_for
 
 from siamtrt.benchmarks.serve_process import ask, connected, control
@@ -17,18 +17,6 @@ from siamtrt.service import http_api, http_streams, metrics
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "serve.md"
 START = {"command": "start", "box": list(BOX)}
-
-
-@pytest.fixture
-def run():
-    with driven() as run:
-        yield run
-
-
-@pytest.fixture
-def address(run):
-    with playing(run), served(run) as address:
-        yield address
 
 
 class TestReading:

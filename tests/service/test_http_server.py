@@ -10,7 +10,7 @@ import time
 
 import pytest
 from served_loops import first_status, playing, served, streaming
-from service_loops import BOX, driven, frame_of
+from service_loops import BOX, frame_of
 from service_updates import update_of, wait_for
 
 from siamtrt.benchmarks.serve_process import ask, connected, control
@@ -22,18 +22,6 @@ from siamtrt.service.http_server import HttpServer
 
 TOKEN = "a-token-of-24-characters"
 START = {"command": "start", "box": list(BOX)}
-
-
-@pytest.fixture
-def run():
-    with driven() as run:
-        yield run
-
-
-@pytest.fixture
-def address(run):
-    with playing(run), served(run) as address:
-        yield address
 
 
 class TestAccess:

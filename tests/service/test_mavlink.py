@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("pymavlink", reason="needs the mavlink extra")
 from ground_station import FRAME, TRACKING_STATUS, Asked, GroundStation, update_of
+from service_updates import wait_for
 
 from siamtrt.boxes import iou
 from siamtrt.errors import BoxError
@@ -72,6 +73,7 @@ def flight():
     thread = threading.Thread(target=loop.run)
     thread.start()
     assert station.next("HEARTBEAT")
+    assert wait_for(lambda: (last := loop.snapshot().last) and last.number > 1)  # a point needs the frame's shape
     station.scene = scene
     yield station
     loop.stop()
