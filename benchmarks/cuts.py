@@ -49,7 +49,7 @@ class Cut:
         yield from islice(own, FOREIGN_FRAMES if self.back == "later" else 0, None)
 
 
-def choose_cuts(sequences: Several[Sequence], count: int, seed: int = 0, back: str = "later") -> list[Cut]:
+def choose_cuts(sequences: Several[Sequence], count: int, seed: int = 0) -> list[Cut]:
     """Cuts at random places, each sequence that is long enough as often as another, in random order.
 
     A target is visible in all of the `FRAMES_AFTER` frames after the cut, whether they come at once or later, and in
@@ -61,16 +61,14 @@ def choose_cuts(sequences: Several[Sequence], count: int, seed: int = 0, back: s
     order: list[str] = []
     while len(order) < count:
         order += chance.permutation(sorted(usable)).tolist()
-    return [_cut(name, by_name, usable[name], chance, back) for name in order[:count]]
+    return [_cut(name, by_name, usable[name], chance) for name in order[:count]]
 
 
-def _cut(
-    name: str, by_name: dict[str, Sequence], starts: list[int], chance: np.random.Generator, back: str
-) -> Cut:
+def _cut(name: str, by_name: dict[str, Sequence], starts: list[int], chance: np.random.Generator) -> Cut:
     start = int(chance.choice(starts))
     foreign = by_name[str(chance.choice(sorted(set(by_name) - {name})))]
     foreign_start = int(chance.integers(len(foreign.truth_xywh) - FOREIGN_FRAMES + 1))
-    return Cut(by_name[name], foreign, start, foreign_start, back)
+    return Cut(by_name[name], foreign, start, foreign_start)
 
 
 def _starts(sequence: Sequence) -> list[int]:
