@@ -26,12 +26,11 @@ from siamtrt.benchmarks.score_results import Evaluation, TrackerScores, one_pass
 from siamtrt.benchmarks.score_vot import chosen_interval, sequence_bar
 from siamtrt.benchmarks.tasks import Task, sequence_is_done, times_of
 from siamtrt.benchmarks.vot_files import sequences_of_videos
-from siamtrt.benchmarks.workers import THREADS, run_tasks
+from siamtrt.benchmarks.workers import THREADS, open_tracker, run_tasks
 from siamtrt.errors import ResultsError
 from siamtrt.manifest import load_manifest
 from siamtrt.runtime.sequence import Sequence
 from siamtrt.runtime.sequences import open_sequences
-from siamtrt.runtime.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Options:
         protocol: a name, see `Protocol`; None for what the dataset implies.
         fps, latency_ms: see `Protocol`; only for "realtime".
         interval: of the expected average overlap; by default that of the year in the dataset's name.
+        watch: follow with a `WatchedTracker`.
         progress: show a bar on stderr.
     """
 
@@ -57,6 +57,7 @@ class Options:
     fps: float | None = None
     latency_ms: float | None = None
     interval: tuple[int, int] | None = None
+    watch: bool = False
     progress: bool = False
 
 
@@ -69,7 +70,7 @@ def evaluate_bundles(
     workers and after any interruption; in real time, where the latency is given.
 
     Args:
-        bundles: directories written by `siamtrt export`; a tracker is named like its directory.
+        bundles: directories written by `siamtrt export`; a tracker is named like its directory, see `TrackerRun`.
         dataset: what `open_sequences` takes; where only first boxes are known, for an evaluation server, nothing is
             scored.
 
@@ -81,19 +82,21 @@ def evaluate_bundles(
         SourceError: no sequences, or unreadable ones, by name.
         ResultsError: two trackers or sequences of one name; results of another bundle, option, version or dataset; a
             protocol or an interval that does not fit the dataset.
-        SiamtrtError: what stopped a sequence, with its name.
+        SiamtrtError: a tracker that cannot be watched; what stopped a sequence, with its name.
     """
     options = options or Options()
     sequences = of_layout(open_sequences([dataset]), options.layout, dataset)
     protocol = _protocol(options, sequences)
-    runs = [tracker_run(bundle, _resolved(bundle, options.backend), THREADS, protocol) for bundle in bundles]
+    runs = [
+        tracker_run(bundle, _resolved(bundle, options.backend), THREADS, protocol, options.watch) for bundle in bundles
+    ]
     _require_names(runs)
     frames = {sequence.name: _length(sequence) for sequence in sequences}
     truths = [] if protocol.name == ONE_PASS else sequences_of_videos(sequences, protocol.name)
     interval = chosen_interval(options.interval, dataset, protocol.name, list(frames.values()))
     for run in runs:
         if not has_begun(results, run):  # nothing is left behind where a bundle does not run here
-            Tracker.load(run.bundle, run.options["backend"], threads=THREADS).close()
+            open_tracker(run.bundle, run.options["backend"], run.watched).close()
     with locked(results, [run.folder for run in runs]):
         for run in runs:
             begin(results, run)
@@ -109,7 +112,9 @@ def evaluate_bundles(
         else:
             files = [find_files(results / run.name) for run in runs]
             evaluation = vot_evaluation(results, files, dataset, truths, protocol.name, interval, progress=False)
-        return evaluation and _timed(evaluation, results, sequences, protocol)
+        return evaluation and dataclasses.replace(
+            _timed(evaluation, results, sequences, protocol), watched=options.watch
+        )
 
 
 def _protocol(options: Options, sequences: list[Sequence]) -> Protocol:
@@ -119,6 +124,12 @@ def _protocol(options: Options, sequences: list[Sequence]) -> Protocol:
             f"{name} evaluation with a rate of frames", received="--fps or --latency-ms, which are for real time",
             expected="none", fix="leave them out, or choose --protocol realtime",
         )  # fmt: skip
+    if options.watch and options.latency_ms is not None:
+        raise ResultsError(
+            "one latency for a watched tracker", received="--watch with --latency-ms",
+            expected="measured latencies: it takes several times as long while it looks for a lost target",
+            fix="leave one of them out",
+        )
     return Protocol(name, DEFAULT_FPS if options.fps is None else options.fps, options.latency_ms)
 
 
@@ -158,7 +169,7 @@ def _open_tasks(
     """What is not done yet, the longest sequences of a tracker first, so that the workers end together."""
     ordered = sorted(sequences, key=lambda sequence: (-frames[sequence.name], sequence.name))
     return [
-        Task(run.bundle, run.options["backend"], sequence, results, run.name, protocol)
+        Task(run.bundle, run.options["backend"], sequence, results, run.name, protocol, run.watched)
         for run in runs
         for sequence in ordered
         if not sequence_is_done(results, run.name, sequence, frames[sequence.name], protocol)

@@ -24,7 +24,7 @@ from siamtrt.benchmarks.protocols import Protocol
 from siamtrt.benchmarks.run_files import tracker_run
 from siamtrt.benchmarks.supervised import VotRun
 from siamtrt.benchmarks.tasks import Task, Track, save_outcome, track_sequence
-from siamtrt.benchmarks.workers import THREADS, Failure, failure_of, rebuilt
+from siamtrt.benchmarks.workers import THREADS, Failure, failure_of, open_tracker, rebuilt
 from siamtrt.errors import BundleError, MissingPackageError, SiamtrtError, SourceError
 from siamtrt.files import write_whole
 from siamtrt.manifest import MANIFEST_NAME, load_manifest, verified_file
@@ -169,7 +169,7 @@ def tracked_there(task: Task, bundle: SentBundle, versions: dict[str, str]) -> T
                 "a Ray worker lacks the dataset", received=f"no {task.sequence.frames} on {socket.gethostname()}",
                 expected="it at the same path on every machine", fix="copy or mount it there, or leave out --ray",
             )
-        tracker, there = _opened(bundle, task.backend)
+        tracker, there = _opened(bundle, task.backend, task.watch)
         if there != versions:
             raise SiamtrtError(
                 "a Ray worker has other versions", received=f"{_differing(there, versions)} on {socket.gethostname()}",
@@ -186,10 +186,10 @@ def _differing(ours: dict[str, str], others: dict[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=1)  # a worker does many sequences, and those of one tracker follow each other
-def _opened(bundle: SentBundle, backend: Backend) -> tuple[Tracker, dict[str, str]]:
+def _opened(bundle: SentBundle, backend: Backend, watch: bool) -> tuple[Tracker, dict[str, str]]:
     """Its tracker, which then needs no file any more, and the versions that it runs with."""
     with bundle_here(bundle) as path:
-        return Tracker.load(path, backend, threads=THREADS), _versions(path, backend)
+        return open_tracker(path, backend, watch), _versions(path, backend)
 
 
 @contextmanager

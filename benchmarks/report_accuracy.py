@@ -17,6 +17,7 @@ from siamtrt.benchmarks.report_curves import PIXELS, TrackerCurves, curves_of
 from siamtrt.benchmarks.report_inputs import Found
 from siamtrt.benchmarks.report_model import Cell, Figure, Section, Table, bar_cell, number, signed
 from siamtrt.benchmarks.report_svg import Axis, Curve, Point, curves, legend, linear_axis, scatter
+from siamtrt.benchmarks.run_files import WATCHED
 from siamtrt.benchmarks.score_results import Evaluation
 from siamtrt.errors import SiamtrtError
 
@@ -50,6 +51,8 @@ def accuracy_section(found: Found[Evaluation], index: int) -> Section:
     title = f"Accuracy on {dataset_name(evaluation)}"
     if evaluation.protocol != ONE_PASS:
         title += f", {evaluation.protocol}"
+    if evaluation.watched:
+        title += ", watched"
     span = evaluation.interval and (
         f" EAO is over sequences of {evaluation.interval[0]} to {evaluation.interval[1]} frames; robustness is "
         "failures per 100 frames, less is better."
@@ -66,7 +69,8 @@ def eval_command(evaluation: Evaluation) -> str:
     if evaluation.protocol != ONE_PASS:
         dataset += ["--protocol", evaluation.protocol]
     if any(row.update_ms for row in evaluation.trackers):
-        bundles = sorted(row.name for row in evaluation.trackers)
+        dataset += ["--watch"] * evaluation.watched
+        bundles = sorted(row.name.removesuffix(WATCHED * evaluation.watched) for row in evaluation.trackers)
         return shlex.join(["siamtrt", "eval", *bundles, *dataset, "-o", evaluation.results])
     if evaluation.interval:
         dataset += ["--interval", *map(str, evaluation.interval)]

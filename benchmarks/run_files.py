@@ -24,7 +24,7 @@ from siamtrt.benchmarks.otb_files import find_boxes, read_boxes, save_boxes
 from siamtrt.benchmarks.protocols import Protocol
 from siamtrt.benchmarks.result_files import OpenFiles, find_files, read_json
 from siamtrt.benchmarks.vot_files import without_experiments
-from siamtrt.errors import ResultsError
+from siamtrt.errors import ResultsError, SiamtrtError
 from siamtrt.files import write_whole
 from siamtrt.manifest import Manifest, load_manifest
 from siamtrt.runtime.sequence import Sequence
@@ -37,6 +37,7 @@ except ImportError:  # Windows: two evaluations into one folder are then not kep
 RUN_NAME = "run.json"
 PACKAGES = ("siamtrt", "numpy", "opencv-python", "onnxruntime")
 TENSORRT_PACKAGES = ("tensorrt", "tensorrt-rtx")
+WATCHED = "_watched"  # behind a bundle's name: both kinds of its tracker lie side by side
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class TrackerRun:
     """What gives a tracker's boxes: another value of any of these may give others.
 
     Attributes:
-        name: of the bundle's folder, and of the tracker in the results.
+        name: of the tracker in the results: that of the bundle's folder, of a watched one with `WATCHED` behind it.
         bundle_sha256: of the graphs' hashes and of all that decodes them; on TensorRT of the engines' hashes too.
-        options: backend, threads, and those of the protocol.
+        options: backend, threads, those of the protocol, and "watch" where it is watched.
         versions: of the packages that compute; on TensorRT also the GPU.
         experiment: see `Protocol.experiment`.
     """
@@ -64,24 +65,41 @@ class TrackerRun:
         return Path(self.name, self.experiment)
 
     @property
+    def watched(self) -> bool:
+        """Whether it is a `WatchedTracker` that follows."""
+        return "watch" in self.options
+
+    @property
     def record(self) -> dict[str, Any]:
         """What `run.json` holds."""
         return {key: value for key, value in asdict(self).items() if key not in ("name", "bundle", "experiment")}
 
 
-def tracker_run(bundle: Path, backend: str, threads: int, protocol: Protocol) -> TrackerRun:
+def tracker_run(bundle: Path, backend: str, threads: int, protocol: Protocol, watch: bool = False) -> TrackerRun:
     """The identity of a bundle on a backend, which is "onnxruntime" or "tensorrt", under a protocol.
+
+    Args:
+        watch: see `WatchedTracker`.
 
     Raises:
         BundleError: no bundle.
+        SiamtrtError: one to be watched that has no loss detection.
     """
     manifest = load_manifest(bundle)
+    if watch and manifest.strategies.loss is None:
+        raise SiamtrtError(
+            "a tracker that cannot tell whether it has its target",
+            received=f"--watch for {manifest.model} in {bundle}",
+            expected="loss detection, as the default tracker's and NanoTrack's bundles have it",
+            fix="leave out --watch; an old bundle of these trackers has to be exported again",
+        )
     on_gpu = backend == "tensorrt"
     packages = PACKAGES + TENSORRT_PACKAGES * on_gpu
     versions = {name: found for name in packages if (found := installed_version(name))}
     gpu = {"gpu": gpu_name() or "unknown"} if on_gpu else {}
-    options = {"backend": backend, "threads": threads, **protocol.options}
-    name, digest = bundle.resolve().name, _digest(manifest, on_gpu)
+    watched = {"watch": True} if watch else {}
+    options = {"backend": backend, "threads": threads, **watched, **protocol.options}
+    name, digest = bundle.resolve().name + WATCHED * watch, _digest(manifest, on_gpu)
     return TrackerRun(name, bundle, digest, options, {**versions, **gpu}, protocol.experiment)
 
 

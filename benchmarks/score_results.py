@@ -59,6 +59,7 @@ class Evaluation:
         interval: shortest and longest sequence of the expected average overlap, in frames; VOT only.
         attributes: number of sequences of each, where the dataset has them.
         protocol: see `Protocol.name`.
+        watched: whether the trackers were run here, each as a `WatchedTracker`.
     """
 
     results: str
@@ -70,6 +71,7 @@ class Evaluation:
     trackers: tuple[TrackerScores, ...]
     attributes: dict[str, int] = field(default_factory=dict)
     protocol: str = ONE_PASS
+    watched: bool = False
 
 
 def score_results(
@@ -254,4 +256,5 @@ def _plain(evaluation: Evaluation) -> dict[str, Any]:
     ]  # fmt: skip
     kept = ("results", "dataset", "protocol", "sequences", "frames", "interval")
     attributes = {"attributes": evaluation.attributes} if evaluation.attributes else {}
-    return {**{key: getattr(evaluation, key) for key in kept}, **attributes, "trackers": trackers}
+    watched = {"watched": True} if evaluation.watched else {}
+    return {**{key: getattr(evaluation, key) for key in kept}, **watched, **attributes, "trackers": trackers}

@@ -136,6 +136,9 @@ def _meets(region: Region, truth: np.ndarray, frame_size: tuple[int, int]) -> bo
 def long_term_run(tracker: Tracker, frames: Iterable[np.ndarray], box_xywh: Sequence[float]) -> VotRun:
     """Follow a target that is given once, and say how sure each region is.
 
+    A tracker's confidence is its score; while a watched target is lost, that is the score of a place elsewhere, and the
+    confidence in the region, which stays, is 0.
+
     Raises:
         SourceError, FrameError, BoxError: see `FrameSource` and `Tracker`.
     """
@@ -145,8 +148,13 @@ def long_term_run(tracker: Tracker, frames: Iterable[np.ndarray], box_xywh: Sequ
         result = frame.result
         regions.append(region_of(result) if result else (INITIALISED,))
         times.append(result.times.total_ms if result else 0.0)
-        confidences.append(result.score if result else math.nan)
+        confidences.append(_confidence(result) if result else math.nan)
     return VotRun(Trajectory(tuple(regions)), np.array(times), np.array(confidences))
+
+
+def _confidence(result: TrackResult) -> float:
+    """Long-term trackers, which have no evidence, keep their score while lost, as pysot's does."""
+    return 0.0 if result.evidence and result.status == "lost" else result.score
 
 
 def region_of(result: TrackResult) -> Region:

@@ -25,6 +25,7 @@ class Task:
 
     Attributes:
         tracker: its name in the results.
+        watch: see `WatchedTracker`.
     """
 
     bundle: Path
@@ -33,6 +34,7 @@ class Task:
     results: Path
     tracker: str
     protocol: Protocol
+    watch: bool = False
 
 
 @dataclass(frozen=True)

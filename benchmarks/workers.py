@@ -22,6 +22,7 @@ from siamtrt.backends import Backend
 from siamtrt.benchmarks.tasks import Task, run_sequence
 from siamtrt.errors import SiamtrtError
 from siamtrt.runtime.tracker import Tracker
+from siamtrt.runtime.watched import WatchedTracker
 
 THREADS = 1  # of a tracker, at any number of workers: sums in another order would give other boxes
 END_S = 5.0  # after which a worker that was told to stop is killed
@@ -36,23 +37,32 @@ class Failure:
     parts: tuple[str, str, str, str] | None = None
 
 
+def open_tracker(bundle: Path, backend: Backend, watch: bool) -> Tracker:
+    """A bundle's tracker as it is evaluated.
+
+    Args:
+        watch: see `WatchedTracker`.
+
+    Raises:
+        SiamtrtError: it cannot be opened.
+    """
+    kind = WatchedTracker if watch else Tracker
+    return kind.load(bundle, backend, threads=THREADS)
+
+
 class TrackerCache:
-    """Keeps the last bundle's tracker open for the next task."""
+    """Keeps the last task's tracker open for the next."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, Backend] | None = None
+        self._key: tuple[Path, Backend, bool] | None = None
         self._tracker: Tracker | None = None
 
-    def get(self, bundle: Path, backend: Backend) -> Tracker:
-        """The tracker of a bundle.
-
-        Raises:
-            SiamtrtError: it cannot be opened.
-        """
-        if self._key != (bundle, backend) or self._tracker is None:
+    def get(self, bundle: Path, backend: Backend, watch: bool) -> Tracker:
+        """See `open_tracker`."""
+        if self._key != (bundle, backend, watch) or self._tracker is None:
             self.close()
-            self._tracker = Tracker.load(bundle, backend, threads=THREADS)
-            self._key = bundle, backend
+            self._tracker = open_tracker(bundle, backend, watch)
+            self._key = bundle, backend, watch
         return self._tracker
 
     def close(self) -> None:
@@ -88,7 +98,7 @@ def run_tasks(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
 def _attempt(task: Task, cache: TrackerCache, parent: int | None = None) -> Failure | None:
     """Do a task; an orphan stops in the middle of it, and leaves its sequence to the next evaluation."""
     try:
-        tracker, source = cache.get(task.bundle, task.backend), task.sequence.open()
+        tracker, source = cache.get(task.bundle, task.backend, task.watch), task.sequence.open()
         watched = dataclasses.replace(source, frames=_watched(source.frames, parent))
         run_sequence(task, tracker, watched)
     except Exception as error:

@@ -17,7 +17,7 @@ BACKENDS = ("auto", "onnxruntime", "tensorrt")
 PROTOCOLS = ("one-pass", "supervised", "realtime", "long-term")
 MOST_WORKERS = 256
 SLOWEST_FPS, FASTEST_FPS = 20, 30  # at which frames come in real time
-SCORES = "scores"  # RESULTS_DIR/scores.json and .md, with the protocol between where it is not one-pass
+SCORES = "scores"  # RESULTS_DIR/scores.json and .md, with the protocol and "watched" between where they are not usual
 
 
 @click.command(name="eval")
@@ -46,6 +46,11 @@ SCORES = "scores"  # RESULTS_DIR/scores.json and .md, with the protocol between 
     "--latency-ms", type=click.FloatRange(0, min_open=True),
     help="What every update takes, for realtime. Default: what it takes here, for which --workers 1 is fair.",
 )
+@click.option(
+    "--watch/--no-watch", default=False, show_default=True,
+    help="Follow as `siamtrt track` does: notice when the target is gone and look for it. The tracker is then called "
+    "BUNDLE_watched, beside BUNDLE; one that cannot tell is refused.",
+)
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="For bundles.")
 @click.option(
     "--workers", type=click.IntRange(1, MOST_WORKERS), default=1, show_default=True,
@@ -66,7 +71,7 @@ SCORES = "scores"  # RESULTS_DIR/scores.json and .md, with the protocol between 
 )
 def evaluate(
     bundles: tuple[Path, ...], results: Path | None, dataset: Path, layout: str | None, protocol: str | None,
-    fps: float | None, latency_ms: float | None, backend: str, workers: int, ray: str | None,
+    fps: float | None, latency_ms: float | None, watch: bool, backend: str, workers: int, ray: str | None,
     interval: tuple[int, int] | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Run BUNDLEs over a dataset, or score result files: a line a tracker, best first.
@@ -83,17 +88,19 @@ def evaluate(
                 failures per 100 frames, failures
     realtime    the same; frames that come while the tracker is busy are
                 skipped and keep the last region
-    long-term   tracked once, with confidences: F-score, precision, recall
+    long-term   tracked once, with confidences, 0 while a watched target is
+                lost: F-score, precision, recall
 
     Examples: siamtrt eval nanotrack_v2 nanotrack_v3 --dataset OTB2015 --workers 4 -o results;
     siamtrt eval nanotrack_v3 --dataset VOT2018 --protocol realtime --latency-ms 14 -o results;
+    siamtrt eval nanotrack_v3 --dataset VOT2018-LT --watch -o results;
     siamtrt eval --results VOT2018.zip --dataset VOT2018.json.gz -o scores
     """
     if bool(bundles) == bool(results):
         raise _usage("both bundles and --results" if bundles else "neither bundles nor --results")
     if results:
-        if fps or latency_ms or ray:
-            raise _usage("--results and --fps, --latency-ms or --ray, which are for bundles")
+        if fps or latency_ms or ray or watch:
+            raise _usage("--results and --fps, --latency-ms, --ray or --watch, which are for bundles")
         _score(results, dataset, interval, layout, protocol, output)
         return
     if output is None:
@@ -103,14 +110,15 @@ def evaluate(
     from siamtrt.benchmarks.evaluate import Options, evaluate_bundles
 
     options = Options(
-        cast("Backend", backend), workers, ray, layout, protocol, fps, latency_ms, interval or None, progress=True
-    )
+        cast("Backend", backend), workers, ray, layout, protocol, fps, latency_ms, interval or None, watch,
+        progress=True,
+    )  # fmt: skip
     evaluation = evaluate_bundles(bundles, dataset, output, options)
     if evaluation is None:
         click.echo(f"{output}: boxes only: the dataset keeps its ground truth for its evaluation server")
     else:
-        name = SCORES if evaluation.protocol == PROTOCOLS[0] else f"{SCORES}_{evaluation.protocol}"
-        _show(evaluation, output / name)
+        parts = [evaluation.protocol] * (evaluation.protocol != PROTOCOLS[0]) + ["watched"] * evaluation.watched
+        _show(evaluation, output / "_".join([SCORES, *parts]))
 
 
 def _score(

@@ -21,6 +21,7 @@ pytest.importorskip("ray", reason="needs the ray extra")
 import ray
 from folders import snapshot, untimed, write_sequence
 from ray import cloudpickle
+from vanishing import vanishing
 
 from siamtrt.benchmarks import ray_workers
 from siamtrt.benchmarks.evaluate import Options, evaluate_bundles
@@ -28,6 +29,7 @@ from siamtrt.benchmarks.protocols import Protocol
 from siamtrt.benchmarks.ray_workers import SentBundle, bundle_here, run_on_ray, tracked_there
 from siamtrt.benchmarks.tasks import Task, Track
 from siamtrt.cli import main
+from siamtrt.default_tracker import default_bundle
 from siamtrt.errors import BundleError, SiamtrtError, SourceError
 from siamtrt.runtime.sequence import Sequence
 from siamtrt.runtime.sequences import find_sequences
@@ -146,6 +148,19 @@ def test_vots_runs(cluster, tiny_bundle, dataset, tmp_path):
     kept = [{path: data for path, data in snapshot(folder).items() if "_time" not in path} for folder in (one, two)]
     assert kept[0] == kept[1]
     assert any(path.endswith("_001.txt") for path in kept[0])
+
+
+def test_watched(cluster, short_video, tmp_path):
+    """Workers that had the plain tracker before follow with the other."""
+    bundle = shutil.copytree(default_bundle(), tmp_path / "small")
+    write_sequence(tmp_path / "data" / "gone", *vanishing(short_video.frames, short_video.boxes_xywh))
+    for watch in (False, True):
+        options = Options(watch=watch)
+        evaluate_bundles([bundle], tmp_path / "data", tmp_path / "here", options)
+        evaluate_bundles([bundle], tmp_path / "data", tmp_path / "there", dataclasses.replace(options, ray=cluster))
+    found = untimed(tmp_path / "there")
+    assert found == untimed(tmp_path / "here")
+    assert found["small_watched/gone.txt"] != found["small/gone.txt"]
 
 
 def test_a_lost_workers_sequence_is_done_by_another(cluster, tiny_bundle, dataset, undisturbed, tmp_path):

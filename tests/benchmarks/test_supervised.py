@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from siamtrt.benchmarks.protocols import Protocol, implied_protocol
 from siamtrt.benchmarks.regions import corners_of
 from siamtrt.benchmarks.supervised import Patient, RealTime, long_term_run, region_of, supervised_run
 from siamtrt.errors import SiamtrtError
+from siamtrt.runtime.evidence import Evidence
 from siamtrt.runtime.sequence import Sequence
 from siamtrt.runtime.tracker import StageTimes, TrackResult
 
@@ -186,6 +188,16 @@ def test_a_long_term_run_has_confidences():
     assert found.trajectory.regions == ((1,), BOX, (1, 2, 5, 2, 5, 8))
     np.testing.assert_array_equal(found.confidences, [np.nan, 0.75, 0.25])
     assert found.update_ms.tolist() == [0, 4, 4]
+
+
+def test_a_lost_target_has_no_confidence_where_it_is_watched():
+    """The score of a long-term tracker without evidence is kept, as pysot keeps it."""
+    lost = dataclasses.replace(result(BOX, 0.75), ok=False, status="lost")
+    watched = dataclasses.replace(lost, evidence=Evidence(0.75, 9.0, 0.1, 0.8))
+    doubted = dataclasses.replace(watched, ok=True, status="uncertain")
+    found = long_term_run(Sure([lost, watched, doubted]), frames(4), BOX)
+    np.testing.assert_array_equal(found.confidences, [np.nan, 0.75, 0, 0.75])
+    assert found.trajectory.regions == ((1,), BOX, BOX, BOX)
 
 
 def test_a_tracker_of_boxes_or_polygons():
