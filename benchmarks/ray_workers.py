@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from siamtrt.runtime.tracker import Tracker
 
 RETRIES = 3  # of a sequence whose worker or machine is lost
 CONNECT_S = 5.0  # Ray itself waits for minutes for a machine that does not answer
+CANCEL_S = 10.0  # in which workers are told to end
 NAMED = ("auto", "local")  # addresses that Ray resolves: the cluster this machine belongs to; a new one on it
 
 
@@ -73,8 +75,16 @@ def run_on_ray(tasks: Sequence[Task], address: str) -> Iterator[Task]:
                 save_outcome(task, _answer(ray, ready, task))
                 yield task
         finally:
-            for unfinished in pending:
-                ray.cancel(unfinished, force=True)
+            _cancel(ray, list(pending))
+
+
+def _cancel(ray: Any, unfinished: list[Any]) -> None:
+    """End tasks; one on its way to a worker can miss its cancellation, so it is told again until it has ended."""
+    stop = time.monotonic() + CANCEL_S
+    while unfinished and time.monotonic() < stop:
+        for reference in unfinished:
+            ray.cancel(reference, force=True)
+        _, unfinished = ray.wait(unfinished, num_returns=len(unfinished), timeout=1)
 
 
 @contextmanager
