@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from siamtrt.runtime.capture import Capture, Captured, OnFault, Rules
+from siamtrt.runtime.capture import Capture, Captured, OnFault
+from siamtrt.runtime.capture_rules import Rules
 from siamtrt.runtime.origins import Origin, origin_of
 from siamtrt.runtime.streams import EndOfSource, IterableStream
 

@@ -31,6 +31,7 @@ class Command(Generic[Answer]):
 
     work: Callable[[np.ndarray | None], Answer]
     needs_frame: bool
+    patience_s: float
     deadline_s: float
     future: Future[Answer]
 
@@ -68,7 +69,7 @@ class Commands:
         Raises:
             CommandError: too many wait already, or the loop has ended.
         """
-        command = Command(work, needs_frame, time.monotonic() + patience_s, Future())
+        command = Command(work, needs_frame, patience_s, time.monotonic() + patience_s, Future())
         with self._lock:
             if self._ended:
                 raise _ended()
@@ -100,7 +101,7 @@ class Commands:
         with self._lock:
             self._waiting[:0] = [command for command in left if command not in late]
         for command in late:
-            command.fail(_no_frame())
+            command.fail(_no_frame(command.patience_s))
 
     def end(self) -> None:
         """Answer what waits, and whatever is asked later, with an error: the loop has ended."""
@@ -111,9 +112,9 @@ class Commands:
             command.fail(_ended())
 
 
-def _no_frame() -> CommandError:
+def _no_frame(patience_s: float) -> CommandError:
     return CommandError(
-        "no frame to take the target from", received=f"none within {PATIENCE_S:g} s", expected="a running source",
+        "no frame to take the target from", received=f"none within {patience_s:g} s", expected="a running source",
         fix="wait until the source is back",
     )
 

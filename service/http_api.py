@@ -84,11 +84,7 @@ def _described(now: Snapshot, faults: Faults) -> dict[str, Any]:
     return {
         "model": now.model, "backend": now.backend, "source": now.source, "silent_s": round(now.silent_s, 3),
         "uptime_s": round(now.uptime_s, 3), "updates": now.updates, "frames": now.feed_counts,
-        "last": now.last and now.last.as_json(),
-        "faults": {
-            fault.kind: {"count": fault.count, "last": fault.detail, "time": round(fault.time_s, 3)}
-            for fault in faults.seen()
-        },
+        "last": now.last and now.last.as_json(), "faults": faults.as_json(),
     }  # fmt: skip
 
 

@@ -12,20 +12,19 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 from aiohttp import web
 
 from siamtrt.errors import ServiceError
 from siamtrt.service.faults import Faults
 from siamtrt.service.http_guard import CONNECTIONS, IDLE_S
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener
 
 SHUTDOWN_S = 0.15  # for requests that are being answered when the server ends
 STARTUP_S = 5.0
 
 
-class HttpServer:
-    """Serves an application on an address, or on a Unix socket that only this user may use.
+class HttpServer(Listener):
+    """Serves an application on an address, or on a Unix socket that only this user may use; ends with a loop.
 
     Args:
         app: see `guarded_app`.
@@ -70,9 +69,6 @@ class HttpServer:
         self._ready.wait(STARTUP_S)
         if self._failure:
             raise self._failure
-
-    def take(self, update: Update, frame: np.ndarray) -> None:
-        """See `Listener`: a server may end with the loop it serves."""
 
     def close(self) -> None:
         """Begin to end: no further clients, streams end. Returns at once."""
@@ -149,7 +145,7 @@ def _tcp_socket(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address, family=family)  # type: ignore[arg-type]
     except (OSError, UnicodeError) as error:
-        raise _no_place(f"{host}:{port}", error) from error
+        raise _no_place(f"{host}:{port}", error, "another host or port; port 0 is any that is free") from error
 
 
 def _unix_socket(path: Path) -> socket.socket:
@@ -162,7 +158,7 @@ def _unix_socket(path: Path) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        raise _no_place(str(path), error) from error
+        raise _no_place(str(path), error, "another path") from error
     return listening
 
 
@@ -184,9 +180,9 @@ def _remove_dead(path: Path) -> None:
     raise FileExistsError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _no_place(place: str, error: Exception) -> ServiceError:
+def _no_place(place: str, error: Exception, other: str) -> ServiceError:
     reason = getattr(error, "strerror", None) or error
     return ServiceError(
         "cannot listen", received=f"{place} ({reason})", expected="a free address of this machine",
-        fix="stop what uses it, or choose another in the config",
+        fix=f"stop what uses it, or choose {other}",
     )

@@ -10,14 +10,14 @@ import numpy as np
 from aiohttp import web
 
 from siamtrt.service.faults import Faults
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener, Update
 
 MOST_STREAMS = 16
 MOST_LINES = 256  # that may wait for a client, 8 s at 30 frames a second, besides what the sockets hold
 LOOK_S = 1.0  # how often a client without results is looked after
 
 
-class Streams:
+class Streams(Listener):
     """A listener that passes results on to clients; one too slow for them is dropped ("http_slow_client")."""
 
     name = "http streams"
@@ -39,13 +39,6 @@ class Streams:
             for client in clients:
                 with suppress(RuntimeError):  # the server has ended
                     client.loop.call_soon_threadsafe(client.offer, line)
-
-    def close(self) -> None:
-        """See `Listener`; the server ends the streams."""
-
-    def ended(self, timeout_s: float) -> bool:
-        """See `Listener`."""
-        return True
 
     async def stop(self, app: web.Application) -> None:
         """End every stream; for the application's `on_shutdown`."""

@@ -40,7 +40,7 @@ def logging_to_stderr(faults: Faults) -> Iterator[None]:
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        ours.setLevel(level)
         handler.worker.close()
         handler.worker.ended(LAST_LINES_S)
+        root.removeHandler(handler)  # not before: without it `logging` itself writes, and waits for whoever reads
+        ours.setLevel(level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from siamtrt.boxes import BoxXywh, check_box
@@ -22,6 +20,7 @@ from siamtrt.runtime.live import Captured, EndOfSource, Feed
 from siamtrt.runtime.tracker import Tracker
 from siamtrt.service.commands import PATIENCE_S, CommandError, Commands
 from siamtrt.service.faults import Faults
+from siamtrt.service.frame_sizes import in_pixels, of_size, scaled, scaled_points
 from siamtrt.service.updates import Listener, Update
 
 POLL_S = 0.1  # how long a frame is waited for before commands and the stop are looked at again
@@ -62,12 +61,9 @@ class TrackingLoop:
         tracker: open; closed at the end, as is one it was switched to.
         feed: where frames come from; closed at the end.
         faults: told of everything that fails.
-        target_xywh: taken from the first frame, in pixels, whenever it comes; None waits for `track`.
     """
 
-    def __init__(
-        self, tracker: Tracker, feed: Feed, faults: Faults, target_xywh: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, tracker: Tracker, feed: Feed, faults: Faults) -> None:
         self._tracker, self._feed, self._faults = tracker, feed, faults
         self._listeners: tuple[Listener, ...] = ()
         self._commands = Commands()
@@ -79,8 +75,6 @@ class TrackingLoop:
         self._last: Update | None = None
         self._started_s = self._last_s = time.monotonic()
         self._updates = 0
-        if target_xywh is not None:
-            self.track(target_xywh, patience_s=math.inf).add_done_callback(self._first_target)
 
     def listen(self, listener: Listener) -> None:
         """Tell a listener of every frame from now on; it is closed at the end."""
@@ -112,8 +106,12 @@ class TrackingLoop:
 
         It is opened in the caller's thread, so that frames go on meanwhile.
 
+        Returns:
+            The future end of it. It raises CommandError without a frame or while the target is lost, and whatever the
+            tracker says to a target that it has no use for; the present tracker is then kept.
+
         Raises:
-            SiamtrtError: the tracker does not open, or has no use for the target; the present one is then kept.
+            SiamtrtError: the tracker does not open.
             CommandError: another switch is under way, or the loop has ended.
         """
         if not self._switching.acquire(blocking=False):
@@ -147,8 +145,11 @@ class TrackingLoop:
         """The response map of the last update, (S, S) float32 in [0, 1], None without one; for listeners' `take`."""
         return None if self._target_size is None else self._tracker.response
 
-    def run(self) -> None:
+    def run(self, alive: Callable[[], object] = lambda: None) -> None:
         """Track until `stop` or the end of the source.
+
+        Args:
+            alive: called after every frame, or after `POLL_S` without one.
 
         Raises:
             SourceError: the source has no further frame to give, though it did not end.
@@ -156,14 +157,11 @@ class TrackingLoop:
         try:
             while not self._stopped:
                 self._turn(self._feed.newest(POLL_S))
+                alive()
         except EndOfSource:
             return
         finally:
             self._end()
-
-    def _first_target(self, taken: Future[BoxXywh]) -> None:
-        if error := taken.exception():
-            self._faults("target_refused", error)
 
     def _end(self) -> None:
         self._commands.end()
@@ -188,7 +186,7 @@ class TrackingLoop:
         try:
             call()
         except Exception as error:
-            self._faults("listener_failed", f"{name}: {type(error).__name__}: {error}")
+            self._faults("listener_failed", f"{type(error).__name__}: {error}", name)
 
     def _turn(self, captured: Captured | None) -> None:
         if captured is None:
@@ -199,6 +197,7 @@ class TrackingLoop:
             size = check_frame(frame)
         except SiamtrtError as error:
             self._faults("frame_unusable", error)
+            self._commands.obey(None)
             return
         if self._frame_size not in (None, size):
             self._faults("frame_size_changed", "{}x{} to {}x{}".format(*(self._frame_size or size), *size))
@@ -220,15 +219,18 @@ class TrackingLoop:
     ) -> Update:
         """`update` with where the target is; "invalid", where it last was, if the tracker fails."""
         try:
-            result = self._tracker.update(_of_size(frame, target_size))
+            result = self._tracker.update(of_size(frame, target_size))
         except Exception as error:  # a driver's or a library's: the next frame may do
             self._faults("tracker_failed", f"{type(error).__name__}: {error}")
-            box = _scaled(last_xywh, target_size, update.frame_size)
+            box = scaled(last_xywh, target_size, update.frame_size)
             return dataclasses.replace(update, status="invalid", box_xywh=box, score=0.0)
         self._updates += 1
         self._target_xywh = result.box_xywh
-        box = _scaled(result.box_xywh, target_size, update.frame_size)
-        return dataclasses.replace(update, status=result.status, box_xywh=box, score=result.score, times=result.times)
+        box = scaled(result.box_xywh, target_size, update.frame_size)
+        corners = result.polygon and scaled_points(result.polygon, target_size, update.frame_size)
+        return dataclasses.replace(
+            update, status=result.status, box_xywh=box, score=result.score, times=result.times, polygon_xy=corners
+        )
 
     def _tell(self, update: Update, frame: np.ndarray) -> None:
         self._last, self._last_s = update, time.monotonic()
@@ -238,7 +240,7 @@ class TrackingLoop:
     def _init(self, frame: np.ndarray | None, box_xywh: Sequence[float], unit: Unit) -> BoxXywh:
         assert frame is not None
         size = check_frame(frame)
-        box = check_box(_in_pixels(box_xywh, size) if unit == "share" else box_xywh, size)
+        box = check_box(in_pixels(box_xywh, size) if unit == "share" else box_xywh, size)
         self._tracker.init(frame, box)
         self._target_size, self._target_xywh = size, box
         return box
@@ -247,47 +249,39 @@ class TrackingLoop:
         self._target_size = self._target_xywh = None
 
     def _present_box(self, frame: np.ndarray, target_size: tuple[int, int], last_xywh: BoxXywh) -> BoxXywh:
-        """Where the target is in this frame: the box of the one before is off by a frame's motion."""
+        """Where the target is in this frame: the box of the one before is off by a frame's motion.
+
+        Raises:
+            CommandError: it is lost, and what is in its last place is something else.
+        """
         try:
-            return self._tracker.update(_of_size(frame, target_size)).box_xywh
+            result = self._tracker.update(of_size(frame, target_size))
         except Exception as error:
             self._faults("tracker_failed", f"{type(error).__name__}: {error}")
             return last_xywh
+        if result.status == "lost":
+            raise _nowhere()
+        return result.box_xywh
 
     def _take_over(self, tracker: Tracker, frame: np.ndarray | None) -> None:
         assert frame is not None
         size = check_frame(frame)
         if self._target_size is not None and self._target_xywh is not None:
-            box = _scaled(self._present_box(frame, self._target_size, self._target_xywh), self._target_size, size)
+            box = scaled(self._present_box(frame, self._target_size, self._target_xywh), self._target_size, size)
             tracker.init(frame, box)
             self._target_size, self._target_xywh = size, box
         self._tracker, old = tracker, self._tracker
         self._close(old)
 
 
-def _in_pixels(box_xywh: Sequence[float], size: tuple[int, int]) -> Sequence[float]:
-    """Shares of a frame's sides in pixels; what is no box is left for `check_box` to name."""
-    try:
-        shares = np.asarray(box_xywh, np.float64)
-        return (shares * (*size, *size)).tolist() if shares.shape == (4,) else box_xywh
-    except (TypeError, ValueError, OverflowError):
-        return box_xywh
-
-
-def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The frame as large as that of the target's: a stream that changes its resolution shows the same scene."""
-    return frame if (frame.shape[1], frame.shape[0]) == size else cv2.resize(frame, size)
-
-
-def _scaled(box_xywh: BoxXywh, of_size: tuple[int, int], to_size: tuple[int, int]) -> BoxXywh:
-    if of_size == to_size:
-        return box_xywh
-    x, y, width, height = box_xywh
-    across, down = to_size[0] / of_size[0], to_size[1] / of_size[1]
-    return x * across, y * down, width * across, height * down
-
-
 def _switching() -> CommandError:
     return CommandError(
         "another switch is under way", received="a second one", expected="one at a time", fix="wait for its answer"
+    )
+
+
+def _nowhere() -> CommandError:
+    return CommandError(
+        "no place to take the target from", received="a target that is lost", expected="one that is seen, or none",
+        fix="stop, switch, and start anew, or switch when it was found again",
     )

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from siamtrt.errors import ServiceError
-from siamtrt.runtime.capture import back_off
+from siamtrt.runtime.capture_rules import back_off
 from siamtrt.service.faults import Faults
 from siamtrt.service.mavlink_links import MOST_BYTES, Link, Peer, address_of, open_link
 from siamtrt.service.mavlink_orders import Controls, Newest, Order, Orders, order_of
 from siamtrt.service.mavlink_packets import BadPacketError, Codec, signing_key, split_packets
 from siamtrt.service.mavlink_rates import Budget, StatusStream
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener, Update
 
 HEARTBEAT_S = 1.0
 MOST_BYTES_S = 1 << 20  # read, ten times what a fast serial line brings; what exceeds it waits or is lost
@@ -70,7 +70,7 @@ class MavlinkConfig:
                 )  # fmt: skip
 
 
-class MavlinkCamera:
+class MavlinkCamera(Listener):
     """Listens to the tracking loop and speaks MAVLink in a thread of its own; a link that is lost is opened again.
 
     Faults: `mavlink_lost`, the link; `mavlink_unsent`, no room for a packet; `mavlink_bad_packet`; `mavlink_rejected`,
@@ -121,7 +121,7 @@ class MavlinkCamera:
         """See `Listener`."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._faults("output_hangs", f"{self.name}: did not end in time")
+            self._faults("output_hangs", "did not end in time", self.name)
             return False
         return True
 

@@ -16,7 +16,7 @@ from siamtrt.runtime.state import Status
 from siamtrt.runtime.tracker import StageTimes
 from siamtrt.service.faults import Faults
 from siamtrt.service.loop import TrackingLoop
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener, Update
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 5.0)  # at 30 a second a frame lasts 0.033
@@ -25,7 +25,7 @@ STAGES = tuple(name for name in StageTimes._fields if name != "total_ms")
 CONDITIONS = ("idle", *get_args(Status))
 
 
-class Metrics:
+class Metrics(Listener):
     """A registry of its own, fed by the tracking loop; a listener of it.
 
     Args:
@@ -57,13 +57,6 @@ class Metrics:
         if update.times is not None:
             for stage, summary in self._stages.items():
                 summary.observe(getattr(update.times, stage) / 1e3)
-
-    def close(self) -> None:
-        """See `Listener`."""
-
-    def ended(self, timeout_s: float) -> bool:
-        """See `Listener`."""
-        return True
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format, at most `FRESH_S` old: asking 1000 times a second costs little."""

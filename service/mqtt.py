@@ -78,7 +78,7 @@ class MqttOutput:
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self.name = f"mqtt {config.host}:{config.port}"
+        self.name = f"mqtt {config.host}:{config.port} {config.topic}"
         self._config, self._status_topic = config, f"{config.topic}/status"
         self._trouble, self._answer = "no answer yet", threading.Event()
         self._on_the_way: deque[MQTTMessageInfo] = deque()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -18,7 +16,6 @@ import numpy as np
 
 from siamtrt.boxes import BoxXywh
 from siamtrt.default_tracker import default_bundle
-from siamtrt.errors import SiamtrtError
 from siamtrt.manifest import load_manifest
 from siamtrt.runtime.live import open_feed
 from siamtrt.runtime.tracker import Tracker
@@ -35,6 +32,7 @@ from siamtrt.service.loop import TrackingLoop
 from siamtrt.service.mavlink import MavlinkCamera
 from siamtrt.service.metrics import Metrics
 from siamtrt.service.mqtt import MqttOutput
+from siamtrt.service.systemd import Systemd
 from siamtrt.service.udp import UdpOutput
 from siamtrt.service.view import View, add_view
 from siamtrt.service.worker import Output, OutputListener
@@ -67,16 +65,20 @@ def serve(config: ServiceConfig, faults: Faults) -> None:
         loop = TrackingLoop(tracker, feed, faults)
         opened.pop_all()
         opened.callback(_end, loop)
-        target = _first_target(loop, config)
+        target = _take_first(loop, config.target) if config.target else None
         told = _attach_outputs(loop, config, faults)
         places = [server.address for server in _start_servers(loop, config, faults)]
         LOG.info("%s tracks %s; listens on %s; results to %s", tracker.manifest.model, feed.name,
                  ", ".join(places) or "nothing", ", ".join(told) or "nowhere else")  # fmt: skip
+        systemd = Systemd()
+        loop.listen(systemd)
         with _stopped_by_signals(loop):
             opened.pop_all()  # the loop closes everything
-            _tell_service_manager("READY=1")
-            loop.run()
-        _require_taken(target)
+            systemd.ready()
+            loop.run(systemd.alive)
+        if target:
+            with suppress(CommandError):  # no frame ever came
+                target.result()
 
 
 def check_bundles(config: ServiceConfig) -> str:
@@ -114,23 +116,11 @@ def _end(loop: TrackingLoop) -> None:
     loop.run()
 
 
-def _first_target(loop: TrackingLoop, config: ServiceConfig) -> Future[BoxXywh] | None:
-    if config.target is None:
-        return None
-    taken = loop.track(config.target, patience_s=math.inf)
-    taken.add_done_callback(lambda done: loop.stop() if _refusal(done) else None)
+def _take_first(loop: TrackingLoop, target_xywh: Sequence[float]) -> Future[BoxXywh]:
+    """Ask for the config's target, however late the first frame comes; the loop ends if it is refused."""
+    taken = loop.track(target_xywh, patience_s=math.inf)
+    taken.add_done_callback(lambda done: loop.stop() if done.exception() else None)
     return taken
-
-
-def _refusal(taken: Future[BoxXywh]) -> SiamtrtError | None:
-    """Why the config's target was not taken; no such reason is that no frame came."""
-    error = taken.exception() if taken.done() else None
-    return error if isinstance(error, SiamtrtError) and not isinstance(error, CommandError) else None
-
-
-def _require_taken(target: Future[BoxXywh] | None) -> None:
-    if target and (error := _refusal(target)):
-        raise error
 
 
 def _attach_outputs(loop: TrackingLoop, config: ServiceConfig, faults: Faults) -> list[str]:
@@ -190,11 +180,3 @@ def _stopped_by_signals(loop: TrackingLoop) -> Iterator[None]:
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
-
-
-def _tell_service_manager(state: str) -> None:
-    """What systemd's Type=notify waits for."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address.startswith(("/", "@")):
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-            link.sendto(state.encode(), f"\0{address[1:]}" if address[0] == "@" else address)

@@ -1,5 +1,5 @@
 // The page: asks for one picture after the other, shows it, and passes boxes and the stop button on.
-import { drawBoxes, drawLine, drawResponse, roundedUp } from "./view_draw.js";
+import { cornersOf, drawLine, drawOutlines, drawResponse, roundedUp } from "./view_draw.js";
 import { followDrags } from "./view_drag.js";
 
 const AGAIN_MS = 1000; // between attempts to reach the service
@@ -8,7 +8,7 @@ const at = id => document.getElementById(id);
 const overlay = at("overlay");
 let socket = null;
 let silence = 0; // timer
-let target = null; // [status, box in shares]
+let target = null; // status, box and corners in shares
 let drawn = null; // box under the pointer
 
 function connect() {
@@ -81,8 +81,9 @@ async function showPicture(bytes) {
   picture.close();
 }
 
-function showTarget({ status, box_xywh: box, size, score, latency_ms: latency, frame }) {
-  target = box && [status, box.map((side, index) => side / size[index % 2])];
+function showTarget({ status, box_xywh: box, polygon_xy: corners, size, score, latency_ms: latency, frame }) {
+  const shares = sides => sides.map((side, index) => side / size[index % 2]);
+  target = box && { status, box: shares(box), corners: (corners || cornersOf(box)).map(shares) };
   at("status").className = `mark ${status}`;
   say("status", status);
   const [x, y, w, h] = (box || []).map(Math.round);
@@ -94,7 +95,8 @@ function showTarget({ status, box_xywh: box, size, score, latency_ms: latency, f
 }
 
 function draw() {
-  drawBoxes(overlay, [...(target ? [target] : []), ...(drawn ? [["drawn", drawn]] : [])]);
+  const outlines = target ? [[target.status, target.corners]] : [];
+  drawOutlines(overlay, drawn ? [...outlines, ["drawn", cornersOf(drawn)]] : outlines);
 }
 
 function showResponse({ response, side }) {
@@ -168,7 +170,7 @@ async function control(command) {
 
 followDrags(
   overlay,
-  () => target?.[1] ?? [0.4, 0.4, 0.2, 0.2],
+  () => target?.box ?? [0.4, 0.4, 0.2, 0.2],
   box => {
     drawn = box;
     draw();

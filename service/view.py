@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from siamtrt.service.faults import Faults
 from siamtrt.service.loop import TrackingLoop
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener, Update
 from siamtrt.service.view_messages import History, jpeg_of, message
 from siamtrt.service.worker import Worker
 
@@ -41,7 +41,7 @@ class _Sight(NamedTuple):
     response: np.ndarray | None
 
 
-class View:
+class View(Listener):
     """Shows a loop to the pages that look; it costs the loop next to nothing while none does.
 
     Args:

@@ -1,27 +1,31 @@
-// Drawing: boxes over the video, the response map, lines.
+// Drawing: outlines over the video, the response map, lines.
 
-const BOXES = { // colour and dashes; the page says the status in words too
+const OUTLINES = { // colour and dashes; the page says the status in words too
   locked: ["#2ee58a", []], uncertain: ["#ffc53d", [10, 5]], lost: ["#ff6b5e", [3, 5]], invalid: ["#ff8cff", [3, 5]],
   drawn: ["#ffffff", [5, 4]],
 };
 const HEAT = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
-// `boxes`: [kind, [x, y, w, h] in shares of the picture], drawn at the screen's own resolution.
-export function drawBoxes(canvas, boxes) {
+export const cornersOf = ([x, y, w, h]) => [[x, y], [x + w, y], [x + w, y + h], [x, y + h]];
+
+// `outlines`: [kind, corners in shares of the picture], drawn at the screen's own resolution.
+export function drawOutlines(canvas, outlines) {
   const scale = window.devicePixelRatio;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
-  for (const [kind, [x, y, w, h]] of boxes) {
-    const [colour, dashes] = BOXES[kind];
-    const sides = [x * width, y * height, w * width, h * height];
+  for (const [kind, corners] of outlines) {
+    const [colour, dashes] = OUTLINES[kind];
+    const path = new Path2D();
+    for (const [x, y] of corners) path.lineTo(x * width, y * height);
+    path.closePath();
     for (const [stroke, line, dash] of [["rgb(0 0 0 / 60%)", 5, []], [colour, 2.5, dashes]]) {
       pen.strokeStyle = stroke;
       pen.lineWidth = line;
       pen.setLineDash(dash);
-      pen.strokeRect(...sides);
+      pen.stroke(path);
     }
   }
 }

@@ -95,6 +95,6 @@ def _counts(snapshot: Snapshot) -> list[list[str]]:
 def _faults(faults: Faults) -> list[dict[str, Any]]:
     now = time.time()
     return [
-        {"kind": fault.kind, "count": fault.count, "detail": fault.detail, "age_s": round(now - fault.time_s)}
+        {"kind": fault.kind, "count": fault.count, "detail": fault.told, "age_s": round(now - fault.time_s)}
         for fault in faults.seen()
     ]

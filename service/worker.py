@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from siamtrt.service.faults import Faults
-from siamtrt.service.updates import Update
+from siamtrt.service.updates import Listener, Update
 
 Item = TypeVar("Item")
 
@@ -51,7 +51,7 @@ class Worker(Generic[Item]):
             self._items.append(item)
             self._changed.notify()
         if dropped:
-            self._faults("output_behind", f"{self.name}: an item dropped, {self._depth} wait")
+            self._faults("output_behind", f"an item dropped, {self._depth} wait", self.name)
 
     def close(self) -> None:
         """Take no more items; the thread ends when it has handled those that wait. Returns at once."""
@@ -63,7 +63,7 @@ class Worker(Generic[Item]):
         """Wait for the thread's end after `close`; False where it took longer, which is counted as "output_hangs"."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._faults("output_hangs", f"{self.name}: did not end in time; what waited for it is lost")
+            self._faults("output_hangs", "did not end in time; what waited for it is lost", self.name)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -83,7 +83,7 @@ class Worker(Generic[Item]):
             work()
         except (Exception, SystemExit) as error:  # whatever a library raises, the next item has its chance
             told = "".join(traceback.format_exception_only(error))  # also of an exception whose own text fails
-            self._faults("output_failed", f"{self.name}: {told}")
+            self._faults("output_failed", told, self.name)
 
 
 class Output(Protocol):
@@ -100,7 +100,7 @@ class Output(Protocol):
         ...
 
 
-class OutputListener:
+class OutputListener(Listener):
     """Hands results to an output's own thread.
 
     Args:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,6 +70,15 @@ def one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ort_session, "SMALL_THREADS", 1)
         yield
+
+
+@pytest.fixture(scope="module")  # not longer: while it is open its thread has an event loop, in which none other runs
+def browser() -> Iterator[Any]:
+    """Chromium, or Chrome."""
+    from browsers import open_browser
+
+    with open_browser() as running:
+        yield running
 
 
 @pytest.fixture

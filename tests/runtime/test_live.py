@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from siamtrt.errors import SourceError
-from siamtrt.runtime.capture import MOST_HANGING, Rules, back_off
+from siamtrt.runtime.capture import MOST_HANGING
+from siamtrt.runtime.capture_rules import Rules, back_off
 from siamtrt.runtime.live import LIVE, Captured, EndOfSource, FileFeed, LiveFeed, open_feed
 from siamtrt.runtime.origins import Origin
 from siamtrt.runtime.streams import CorruptFrameError, StreamLostError

@@ -67,7 +67,7 @@ def test_patience(waiting, ask, ran, monkeypatch):
     assert not short.done()
     now[0] += 1
     waiting.obey(None)
-    with pytest.raises(CommandError, match="no frame to take the target from"):
+    with pytest.raises(CommandError, match="no frame to take the target from: received none within 2 s"):
         short.result(0)
     assert not long.done()
     now[0] += 1e6

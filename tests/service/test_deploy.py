@@ -79,6 +79,14 @@ def test_the_unit_runs_a_command_with_the_config_and_writes_where_it_may():
     assert f"unix: /run/{unit['RuntimeDirectory']}/" in (DEPLOY / "serve.yaml").read_text()
 
 
+def test_a_loop_that_hangs_is_ended_with_its_stacks_told_and_started_again():
+    unit = _unit()
+    assert int(unit["WatchdogSec"]) >= 5
+    assert "PYTHONFAULTHANDLER=1" in unit["Environment"].split()
+    assert (unit["Type"], unit["Restart"]) == ("notify", "on-failure")
+    assert f"WatchdogSec={unit['WatchdogSec']}" in (ROOT / "docs" / "deploy.md").read_text()
+
+
 def test_systemd_takes_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")

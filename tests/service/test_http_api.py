@@ -23,6 +23,8 @@ class TestReading:
     def test_health(self, run, address):
         assert wait_for(lambda: ask(address, "/health").json["last"])
         run.faults("stream_lost", "cut")
+        for name in ("udp a", "jsonl b"):
+            run.faults("output_failed", f"{name} is away", name)
         answer = ask(address, "/health")
         assert answer.status == 200
         assert answer.json["healthy"] is True
@@ -30,6 +32,11 @@ class TestReading:
         assert answer.json["last"]["status"] == "idle"
         assert answer.json["frames"]["captured"] > 0
         assert answer.json["faults"]["stream_lost"]["count"] == 1
+        failed = answer.json["faults"]["output_failed"]
+        assert (failed["count"], failed["last"]) == (2, "jsonl b: jsonl b is away")
+        assert {name: one["last"] for name, one in failed["of"].items()} == {
+            "udp a": "udp a is away", "jsonl b": "jsonl b is away",
+        }  # fmt: skip
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -46,6 +53,8 @@ class TestReading:
     def test_metrics(self, run):
         """As Prometheus' own parser reads them."""
         with served(run) as address:
+            for name in ("udp a", "jsonl b"):
+                run.faults("output_failed", "away", name)
             run.step()
             future = run.loop.track(BOX)
             run.step(gap_s=1.0)
@@ -65,7 +74,9 @@ class TestReading:
         assert values["siamtrt_frames_dropped_total",] == 3
         assert values["siamtrt_reconnects_total",] == 2
         assert values["siamtrt_gap_seconds_total",] == 1.5
-        assert values["siamtrt_faults_total", "gap"] == 1
+        assert {name[1:]: value for name, value in values.items() if name[0] == "siamtrt_faults_total"} == {
+            ("gap",): 1, ("output_failed",): 2,
+        }  # fmt: skip
         assert values["siamtrt_target_status", "locked"] == 1
         assert values["siamtrt_target_status", "idle"] == 0
         assert values["siamtrt_target_score",] == 0.75
@@ -226,4 +237,4 @@ def test_every_fault_is_documented():
     named = {kind for file in sources for kind in re.findall(r'aults\("(\w+)"', file.read_text(encoding="utf-8"))}
     assert len(named) > 15
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert {kind for kind in named if not kind.startswith("mavlink_") and f"`{kind}`" not in text} == {"target_refused"}
+    assert {kind for kind in named if not kind.startswith("mavlink_") and f"`{kind}`" not in text} == set()

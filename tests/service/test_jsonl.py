@@ -196,7 +196,7 @@ def test_a_full_device_is_counted_with_its_name_and_not_opened_for_each_line(mon
     assert listener.ended(END_S)
     (failed,) = faults.seen()
     assert (failed.kind, failed.count) == ("output_failed", 200)
-    assert failed.detail.startswith("jsonl /dev/full: OSError: [Errno 28]")
+    assert failed.told.startswith("jsonl /dev/full: OSError: [Errno 28]")
     assert len(opened) <= 2
 
 

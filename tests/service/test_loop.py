@@ -13,6 +13,7 @@ from service_updates import wait_for
 
 from siamtrt.boxes import iou
 from siamtrt.errors import BoxError, BundleError, SourceError
+from siamtrt.runtime.live import Captured
 from siamtrt.runtime.tracker import Tracker
 from siamtrt.service.commands import CommandError
 from siamtrt.service.loop import END_S
@@ -39,21 +40,13 @@ def test_frames_without_a_target_are_idle():
     assert 0 <= update.latency_ms < 5e3
 
 
-def test_the_first_target_comes_from_the_first_frame_however_late(monkeypatch):
-    monkeypatch.setattr("siamtrt.service.commands.PATIENCE_S", 0.0)
+def test_a_target_is_taken_from_the_next_frame():
     with driven(target=BOX) as run:
-        time.sleep(0.1)
         update = run.step()
     assert update.status == "locked"
     assert update.box_xywh == moved(BOX, 1)
     assert update.score == 0.75
     assert run.tracker.frames[0] is run.tracker.frames[1]
-
-
-def test_a_first_target_that_is_none_is_counted():
-    with driven(target=(900, 900, 5, 5)) as run:
-        assert run.step().status == "idle"
-    assert run.counts() == {"target_refused": 1}
 
 
 def test_a_command_before_the_first_frame_waits_for_it():
@@ -63,10 +56,10 @@ def test_a_command_before_the_first_frame_waits_for_it():
         assert asked(run, future)[0] == BOX
 
 
-def test_a_command_without_frames_is_answered(monkeypatch):
+def test_a_command_without_frames_is_answered():
     with driven() as run:
         future = run.loop.track(BOX, patience_s=0.05)
-        with pytest.raises(CommandError, match="no frame"):
+        with pytest.raises(CommandError, match=r"no frame .* none within 0\.05 s"):
             future.result(5)
 
 
@@ -132,6 +125,13 @@ def test_a_frame_that_is_none_is_counted(frame):
     assert run.counts() == {"frame_unusable": 1}
 
 
+def test_commands_do_not_wait_for_a_camera_that_gives_no_picture():
+    with driven() as run:
+        run.feed.newest = lambda timeout_s: Captured(np.zeros((48, 64), np.uint8), 0, time.monotonic())
+        assert wait_for(lambda: run.counts().get("frame_unusable", 0) > 2)
+        run.loop.drop().result(5)
+
+
 def test_a_gap_is_told_and_counted():
     with driven() as run:
         assert run.step(gap_s=2.5).gap_s == 2.5
@@ -149,6 +149,16 @@ def test_a_tracker_that_fails_is_asked_again():
         run.tracker.failing = None
         assert run.step().box_xywh == moved(BOX, 2)
     assert run.counts() == {"tracker_failed": 1, "frame_size_changed": 2}
+
+
+@pytest.mark.parametrize("size", [SIZE, WIDE], ids=["same", "other"])
+def test_a_rotated_box_is_in_the_frames_own_pixels(size):
+    scale = size[0] / SIZE[0]
+    with driven(target=BOX) as run:
+        assert run.step().polygon_xy is None
+        run.tracker.polygon = ((1.0, 2.0), (3.0, 4.5), (0.5, 5.0), (-1.0, 3.0))
+        update = run.step(frame_of(size))
+    assert update.polygon_xy == tuple((scale * x, scale * y) for x, y in run.tracker.polygon)
 
 
 def test_a_broken_tracker_can_be_replaced():
@@ -173,7 +183,7 @@ def test_a_listener_that_fails_is_not_the_others_business():
         for number in range(3):
             assert run.step().number == number
             assert last.next().number == number
-    assert run.counts() == {"listener_failed": 5}
+    assert [(fault.kind, fault.of, fault.count) for fault in run.faults.seen()] == [("listener_failed", "told", 5)]
     assert last.closed == failing.closed == run.told.closed == run.feed.closed == run.tracker.closed == 1
 
 
@@ -226,6 +236,39 @@ def test_a_tracker_that_has_no_use_for_the_target_changes_nothing():
         assert wait_for(lambda: new.closed)
         assert run.step().status == "locked"
     assert (new.closed, run.tracker.closed) == (1, 1)
+
+
+def test_a_lost_target_is_taken_over_by_nobody():
+    """What the new tracker would take for it is whatever is in its last place."""
+    new = QuickTracker("new")
+    with driven(target=BOX) as run:
+        run.step()
+        run.tracker.status = "lost"
+        assert run.step().status == "lost"
+        future = run.loop.switch(lambda: new)
+        assert run.step().status == "lost"
+        with pytest.raises(CommandError, match="a target that is lost"):
+            future.result(5)
+        assert wait_for(lambda: new.closed)
+        assert new.frames == []
+        run.tracker.status = "locked"
+        future = run.loop.switch(lambda: QuickTracker("another"))
+        assert run.step().status == "locked"
+        future.result(5)
+        assert run.loop.snapshot().model == "another"
+
+
+def test_it_says_that_it_lives_with_and_without_frames():
+    run, lives = Driven(), []
+    thread = threading.Thread(target=run.loop.run, args=[lambda: lives.append(run.feed.given)])
+    thread.start()
+    assert wait_for(lambda: lives.count(0) > 2)
+    for frame in (frame_of(), np.zeros((48, 64), np.uint8)):
+        run.feed.put(frame)
+    assert wait_for(lambda: {1, 2} <= {*lives})
+    run.loop.stop()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_an_old_tracker_that_does_not_close_is_left_behind():

@@ -176,7 +176,7 @@ def test_a_broker_that_is_not_there_yet_is_waited_for(start_broker, subscribe, l
     assert wait_for(lambda: listener.take(update_of(0), FRAME) or "refused" in str(faults.seen()))
     (failed,) = faults.seen()
     assert failed.kind == "output_failed"
-    assert failed.detail == f"{output.name}: ConnectionError: not connected: [Errno 111] Connection refused"
+    assert failed.told == f"{output.name}: ConnectionError: not connected: [Errno 111] Connection refused"
     start_broker()
     received = subscribe()
     assert connected(output)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from served_loops import streaming
+from service_loops import HandFeed, QuickTracker, frame_of
 from service_updates import wait_for
 from stream_servers import hold, send_jpegs, serving
 
-from siamtrt.benchmarks.serve_process import ask, connected, control, served
+from siamtrt.benchmarks.serve_process import COMMAND, ask, connected, control, served
 from siamtrt.cli import main
 from siamtrt.default_tracker import default_bundle
 from siamtrt.service.config import EXAMPLE_TEXT, ServiceConfig
@@ -195,6 +199,66 @@ def test_a_target_that_is_not_in_the_first_frame_ends_it_there(run, tmp_path, sh
     code, _, err = run(f"source: short.avi\ntarget: [900, 900, 5, 5]\nhttp: null\n{OUTPUT}")
     assert (code, "target box outside the frame" in err) == (2, True)
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_tracker_that_fails_at_the_configs_target_ends_it(monkeypatch, short_video):
+    """Without it the service would go on without a target, and nobody would know."""
+    broken = QuickTracker()
+    broken.failing = RuntimeError("the driver went away")
+    monkeypatch.setattr("siamtrt.service.serve.open_tracker", lambda *_: broken)
+    config = ServiceConfig(source=str(short_video.path), loop=True, http=None, target=(1, 2, 30, 40))
+    with pytest.raises(RuntimeError, match="the driver went away"):
+        serve(config, Faults())
+    assert broken.closed == 1
+
+
+class LateFeed(HandFeed):
+    """Gives nothing at first."""
+
+    asked = 0
+
+    def newest(self, timeout_s):
+        self.asked += 1
+        return None if self.asked == 1 else super().newest(timeout_s)
+
+
+@pytest.mark.parametrize("frames", [0, 1], ids=["none", "one"])
+def test_the_configs_target_waits_for_the_first_frame_however_late(monkeypatch, frames):
+    """That none ever came is no mistake."""
+    tracker, feed = QuickTracker(), LateFeed()
+    for _ in range(frames):
+        feed.put(frame_of())
+    feed.end()
+    hours = SimpleNamespace(monotonic=itertools.count(0, 3600).__next__)
+    monkeypatch.setattr("siamtrt.service.commands.time", hours)
+    monkeypatch.setattr("siamtrt.service.serve.open_tracker", lambda *_: tracker)
+    monkeypatch.setattr("siamtrt.service.serve.open_feed", lambda *_, **__: feed)
+    serve(ServiceConfig(source="by hand", http=None, target=(1, 2, 30, 40)), Faults())
+    assert (len(tracker.frames), feed.closed, tracker.closed) == (2 * frames, 1, 1)
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_end(tmp_path, served_video):
+    """The pipe is full, and every result's failure is logged."""
+    config = served_video.replace("results.jsonl", "/dev/full") + "unix: api.sock\n"
+    (tmp_path / "service.yaml").write_text(config)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(1 << 10))
+    os.set_blocking(writing, True)
+    with ExitStack() as opened:
+        opened.callback(os.close, reading)
+        opened.callback(os.close, writing)
+        process = opened.enter_context(subprocess.Popen([*COMMAND, "service.yaml"], cwd=tmp_path, stderr=writing))
+        opened.callback(process.kill)
+        address = f"unix:{tmp_path / 'api.sock'}"
+        assert wait_for((tmp_path / "api.sock").is_socket, 30)
+        assert wait_for(lambda: "output_failed" in ask(address, "/health").json["faults"])
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - start < END_S
 
 
 def test_check(run, tmp_path):

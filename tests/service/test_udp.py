@@ -99,7 +99,7 @@ def test_no_network_splits_the_longest_result(receiver, open_output):
     link = receiver()
     longest = update_of(
         2**53, time_s=-1e10 / 3, frame_size=(65535, 65535), status="uncertain", box_xywh=(-1e9 / 3,) * 4,
-        score=1 / 3, latency_ms=1e9 / 3, gap_s=1e9 / 3,
+        score=1 / 3, latency_ms=1e9 / 3, gap_s=1e9 / 3, polygon_xy=((-1e9 / 3,) * 2,) * 4,
     )  # fmt: skip
     open_output("127.0.0.1", link.getsockname()[1]).send(longest)
     assert len(link.recv(2048)) < NEVER_SPLIT

@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browsers import CONTRASTS, LEAST_CONTRAST, WIDTHS, open_browser
+from browsers import CONTRASTS, LEAST_CONTRAST, WIDTHS, Seen, open_page
 from service_updates import wait_for
-from view_page import CONNECT, DRAWN, HIDDEN, PIXELS
+from view_page import CONNECT, DRAWN, HIDDEN, OPACITY, PIXELS
 from view_scene import BOX, PEAK, SIDE, SIZE, running_view, silence
 
 DRAGGED = (0.5, 0.3, 0.25, 0.4)  # in shares of the video
 COLOURS = {"locked": (46, 229, 138), "uncertain": (255, 197, 61), "lost": (255, 107, 94)}
-
-
-class Seen(NamedTuple):
-    """An open page, what its console said, and the hosts it asked."""
-
-    page: Any
-    said: list[str]
-    hosts: set[str]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, or Chrome."""
-    with open_browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def running():
-    """A loop that all tests look at."""
-    with running_view() as view:
-        yield view
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +30,16 @@ def pages(browser, address):
     """Opens the page at a width, once each; only the last one that was asked for is visible."""
     opened: dict[int, Seen] = {}
 
-    def open_page(width: int) -> Seen:
+    def show(width: int) -> Seen:
         for other in opened.keys() - {width}:
             opened[other].page.evaluate(HIDDEN, True)
         if width in opened:
             opened[width].page.evaluate(HIDDEN, False)
             return opened[width]
-        context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=width < 500)
-        opened[width] = seen = Seen(context.new_page(), [], set())
-        seen.page.on("console", lambda message: seen.said.append(message.text))
-        seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
-        seen.page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).netloc))
-        seen.page.goto(address)
-        return seen
+        opened[width] = open_page(browser, address, width, has_touch=width < 500)
+        return opened[width]
 
-    return open_page
+    return show
 
 
 @pytest.fixture
@@ -120,7 +92,7 @@ def _settled(running: Any, box: tuple[float, ...], pixels: float = 3.0) -> bool:
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
 def test_it_is_readable(look, address, running, width):
     running.faults("tried", "a fault whose description is longer than a telephone is wide " + "x" * 80)
-    page, said, hosts = look(width)
+    page, said, asked = look(width)
     page.evaluate("document.getElementById('answer').textContent = 'no'")
     for scheme, status in (("light", "locked"), ("dark", "uncertain"), ("light", "lost"), ("dark", "invalid")):
         page.emulate_media(color_scheme=scheme)
@@ -132,7 +104,7 @@ def test_it_is_readable(look, address, running, width):
         (ground,) = page.evaluate("[getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)]")
         assert max(ground) < 50 if scheme == "dark" else min(ground) > 200
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert (said, hosts) == ([], {urlsplit(address).netloc})
+    assert (said, {urlsplit(url).netloc for url in asked}) == ([], {urlsplit(address).netloc})
 
 
 def test_frames_follow_each_other(look, running):
@@ -158,6 +130,19 @@ def test_the_box_is_where_the_tracker_is(look, running, status):
     assert page.inner_text("#score") == ("0.75" if status == "locked" else "0.25")
     np.testing.assert_allclose(page.evaluate(DRAWN, COLOURS[status]), _in_shares(BOX), atol=0.006)
     assert all(page.evaluate(DRAWN, colour) is None for name, colour in COLOURS.items() if name != status)
+
+
+def test_a_rotated_box_is_drawn_as_one(look, running, monkeypatch):
+    page = look().page
+    corners = np.array([(320, 40), (480, 180), (320, 320), (160, 180)])
+    monkeypatch.setattr(running.tracker, "polygon", tuple(map(tuple, corners.tolist())))
+    middles = (corners + np.roll(corners, 1, axis=0)) / 2 / SIZE
+    assert wait_for(lambda: page.evaluate(OPACITY, middles[0].tolist()) > 250)
+    assert all(page.evaluate(OPACITY, middle) > 250 for middle in middles.tolist())
+    np.testing.assert_allclose(page.evaluate(DRAWN, COLOURS["locked"]), _in_shares((160, 40, 320, 280)), atol=0.006)
+    upright = (200 / 640, 90 / 360), (160 / 640, 40 / 360)  # on the upper side of the box, and a corner around it
+    assert [page.evaluate(OPACITY, place) for place in upright] == [0, 0]
+    assert page.inner_text("#box").startswith("120, 90, 160 x 120")
 
 
 def test_names_are_text(look):

@@ -71,6 +71,8 @@ def test_a_port_in_use_is_told(short_video):
         result = CliRunner().invoke(main, ["view", str(short_video.path), "--port", str(port)])
     assert result.exit_code == 2
     assert f"127.0.0.1:{port}" in result.output
+    assert "another host or port; port 0 is any that is free" in result.output
+    assert "config" not in result.output  # which this user has not
 
 
 @pytest.mark.parametrize("http", ["null", "{token_file: token}", "{host: 0.0.0.0, token_file: token}"])

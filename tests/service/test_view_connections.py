@@ -52,12 +52,6 @@ async def _next(connection):
 
 
 @pytest.fixture(scope="module")
-def running():
-    with running_view() as view:
-        yield view
-
-
-@pytest.fixture(scope="module")
 def address(running):
     with running.served() as page:
         yield page

@@ -67,7 +67,7 @@ def test_a_slow_output_loses_the_oldest_and_keeps_the_newest():
     assert output.sent == [0, *range(745, 1001)]
     (behind,) = faults.seen()
     assert (behind.kind, behind.count) == ("output_behind", 744)
-    assert behind.detail.startswith("recorder:")
+    assert behind.told.startswith("recorder:")
 
 
 def test_what_waits_is_bounded_and_frames_are_not_kept():
@@ -97,7 +97,7 @@ def test_a_failure_is_counted_with_name_and_reason_and_the_next_has_its_chance(e
     assert output.sent == [0, 2, 4]
     (failed,) = faults.seen()
     assert (failed.kind, failed.count) == ("output_failed", 2)
-    assert failed.detail == f"recorder: {error.__name__}: number 3"
+    assert failed.told == f"recorder: {error.__name__}: number 3"
 
 
 def test_outputs_that_hang_for_ever_delay_neither_the_end_nor_the_others():
@@ -127,7 +127,7 @@ def test_a_close_that_fails_is_counted():
     output.close = lambda: 1 / 0
     listener = OutputListener(output, faults)
     assert _ended(listener)[1] == [True]
-    assert faults.seen()[0].detail == "recorder: ZeroDivisionError: division by zero"
+    assert faults.seen()[0].told == "recorder: ZeroDivisionError: division by zero"
 
 
 class Unprintable(Exception):

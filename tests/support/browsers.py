@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -49,6 +49,14 @@ CONTRASTS = """() => {
 }"""
 
 
+class Seen(NamedTuple):
+    """An open page, what its console said, and the addresses it asked for, its own included."""
+
+    page: Any
+    said: list[str]
+    asked: list[str]
+
+
 @contextmanager
 def open_browser() -> Iterator[Any]:
     """Chromium, or Chrome; skips the test where there is none."""
@@ -61,3 +69,15 @@ def open_browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=path, args=[*QUIET, *rights])
         yield running
         running.close()
+
+
+def open_page(browser: Any, address: str, width: int, **look: Any) -> Seen:
+    """Open a page in a context of its own; its errors and dialogs count as said."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, **look)
+    seen = Seen(context.new_page(), [], [])
+    seen.page.on("console", lambda message: seen.said.append(message.text))
+    seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
+    seen.page.on("dialog", lambda dialog: (seen.said.append("dialog"), dialog.dismiss()))
+    seen.page.on("request", lambda request: seen.asked.append(request.url))
+    seen.page.goto(address)
+    return seen

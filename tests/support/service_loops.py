@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -28,6 +29,7 @@ class QuickTracker:
 
     Attributes:
         failing: what `init` and `update` raise.
+        status, polygon: of every result.
         frames: those it saw.
     """
 
@@ -37,6 +39,7 @@ class QuickTracker:
     def __init__(self, model="quick"):
         self.manifest = SimpleNamespace(model=model)
         self.failing, self.frames, self.box, self.closed = None, [], None, 0
+        self.status, self.polygon = "locked", None
 
     def init(self, frame, box_xywh):
         self._see(frame)
@@ -46,7 +49,8 @@ class QuickTracker:
         self._see(frame)
         x, y, w, h = self.box
         self.box = (x + 1, y, w, h)
-        return TrackResult(True, self.box, 0.75, "locked", StageTimes(1, 4, 2, 0, 7))
+        ok = self.status == "locked"
+        return TrackResult(ok, self.box, 0.75, self.status, StageTimes(1, 4, 2, 0, 7), self.polygon)
 
     def close(self):
         self.closed += 1
@@ -128,8 +132,10 @@ class Driven:
     def __init__(self, tracker=None, feed=None, target=None):
         self.faults, self.told = Faults(), Told()
         self.tracker, self.feed = tracker or QuickTracker(), feed or HandFeed()
-        self.loop = TrackingLoop(self.tracker, self.feed, self.faults, target)
+        self.loop = TrackingLoop(self.tracker, self.feed, self.faults)
         self.loop.listen(self.told)
+        if target is not None:
+            self.loop.track(target, patience_s=math.inf)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
 
     def step(self, frame=None, gap_s=0.0):

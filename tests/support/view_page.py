@@ -21,6 +21,11 @@ DRAWN = f"""([r, g, b]) => {{ {COPY}
   }}
   return x1 ? [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] : null;
 }}"""
+# How opaque what is drawn over the video is at a place, in shares of its sides.
+OPACITY = f"""([x, y]) => {{ {COPY}
+  const [width, height, pen] = copied('overlay');
+  return pen.getImageData(x * width, y * height, 1, 1).data[3];
+}}"""
 # A canvas' size, and its pixels at 13 x 13 places, row by row: red, green, blue, opacity.
 PIXELS = f"""id => {{ {COPY}
   const [width, height, pen] = copied(id);

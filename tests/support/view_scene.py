@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -29,13 +30,13 @@ SIDE, PEAK = 13, (4, 9)  # of the response map; row and column of its peak
 
 
 class Still:
-    """A tracker whose target never moves, and whose status is what a test says."""
+    """A tracker whose target never moves, and whose status and polygon are what a test says."""
 
     manifest = SimpleNamespace(model="still <b>life</b>")
     backend = "nothing"
 
     def __init__(self):
-        self.status, self.inits, self.box = "locked", [], None
+        self.status, self.polygon, self.inits, self.box = "locked", None, [], None
 
     @property
     def state(self):
@@ -52,7 +53,8 @@ class Still:
 
     def update(self, frame):
         score = 0.75 if self.status == "locked" else 0.25
-        return TrackResult(self.status == "locked", self.box, score, self.status, StageTimes(1, 4, 2, 0, 7))
+        ok, times = self.status == "locked", StageTimes(1, 4, 2, 0, 7)
+        return TrackResult(ok, self.box, score, self.status, times, self.polygon)
 
     def close(self):
         pass
@@ -110,7 +112,8 @@ class Running(NamedTuple):
 def running_view(frames=None, target=BOX) -> Iterator[Running]:
     """A loop in a thread."""
     faults, tracker = Faults(), Still()
-    loop = TrackingLoop(tracker, open_feed(frames or Scene().frames(), realtime=True, on_fault=faults), faults, target)
+    loop = TrackingLoop(tracker, open_feed(frames or Scene().frames(), realtime=True, on_fault=faults), faults)
+    loop.track(target, patience_s=math.inf)
     view = View(loop, faults)
     loop.listen(view)
     thread = threading.Thread(target=loop.run, daemon=True)
