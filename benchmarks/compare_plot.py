@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from siamtrt.benchmarks.contenders import REFERENCE
 from siamtrt.benchmarks.metrics import SUCCESS_THRESHOLDS
-from siamtrt.errors import MissingPackageError
+from siamtrt.packages import import_package
+from siamtrt.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,38 +44,21 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def require_matplotlib() -> None:
-    """Raise where a plot cannot be drawn; for work that takes long before it draws.
-
-    Raises:
-        MissingPackageError: no matplotlib.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackageError(
-            "the plot needs matplotlib", received="no matplotlib", expected="the report extra",
-            fix="pip install 'siamtrt[report]', or leave out --output",
-        )
-
-
 def plot_png(comparison: Comparison) -> bytes:
     """The plot as a PNG file; no display is needed.
 
     Raises:
         MissingPackageError: no matplotlib.
     """
-    require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     sequences = len(comparison.contenders[0].tracks)
     dots_height = 0.55 + ROW_HEIGHT * (sequences + 1)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, CURVES_HEIGHT + dots_height), layout="constrained")
+    with import_package("matplotlib", "the plot").rc_context(STYLE):
+        figure = new_figure(WIDTH, CURVES_HEIGHT + dots_height, DPI)
         top, bottom = figure.subplots(2, 1, height_ratios=(CURVES_HEIGHT, dots_height))
         _draw_curves(top, comparison)
         _draw_dots(bottom, comparison)
         data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=DPI)
+        figure.savefig(data, format="png")
     return data.getvalue()
 
 

@@ -21,6 +21,7 @@ from siamtrt.benchmarks.devices import Device, Precision, device_titled, find_de
 from siamtrt.benchmarks.gpu_table import read_reports
 from siamtrt.benchmarks.roofline import DEFAULT_MODEL, Model, Work, fused, times, unfused
 from siamtrt.errors import SiamtrtError
+from siamtrt.papers import paper_speed
 
 Runtime = Literal["pytorch", "tensorrt"]
 BAR = 1.6  # the wanted factor between prediction and publication
@@ -53,15 +54,22 @@ def _eager(model: str, device: str, fps: float, source: str, **more: Any) -> Pub
     return PublishedSpeed(model, device, "pytorch", "fp32", (fps, fps), source, **more)
 
 
+def _stated(model: str, device: str, tracker: str, note: str = "", **more: Any) -> PublishedSpeed:
+    """A row of the papers' `SPEEDS`."""
+    speed = paper_speed(tracker)
+    bound = f": more than {speed.fps:g}" * speed.at_least
+    return _eager(model, device, speed.fps, speed.source + bound + note, **more)
+
+
 PUBLISHED: tuple[PublishedSpeed, ...] = (
     _eager("siamrpn_alex_dwxcorr", "gtx-1080-ti", 180, ZOO),
     _eager("siamrpn_mobilev2_l234_dwxcorr", "gtx-1080-ti", 75, ZOO, fitted=True),
     _eager("siamrpn_r50_l234_dwxcorr", "gtx-1080-ti", 35, ZOO),
     _eager("siammask_r50_l3", "gtx-1080-ti", 56, ZOO),
-    _eager("siamrpn_r50_l234_dwxcorr", "titan-xp", 35, "SiamRPN++, sec. 4.4"),
-    _eager("siamrpn_mobilev2_l234_dwxcorr", "titan-xp", 70, "SiamRPN++, sec. 4.4: more than 70"),
-    _eager("siamrpn_r18_l234_dwxcorr", "titan-xp", 70, "SiamRPN++, sec. 4.4: more than 70", fitted=True),
-    _eager("siamrpn_alex", "gtx-1060", 160, "SiamRPN, sec. 5.1, crops of 255 px", search_side=255),
+    _stated("siamrpn_r50_l234_dwxcorr", "titan-xp", "SiamRPN++, ResNet-50"),
+    _stated("siamrpn_mobilev2_l234_dwxcorr", "titan-xp", "SiamRPN++, MobileNetV2"),
+    _stated("siamrpn_r18_l234_dwxcorr", "titan-xp", "SiamRPN++, ResNet-18", fitted=True),
+    _stated("siamrpn_alex", "gtx-1060", "SiamRPN", ", crops of 255 px", search_side=255),
     _eager("siamrpn_alex_dwxcorr", "rtx-3060", 78.5, UNKNOWN),
     PublishedSpeed("siamrpn_alex_dwxcorr", "rtx-3060", "tensorrt", "fp16", (128.5, 128.5), UNKNOWN),
     PublishedSpeed("nanotrack_v2", "jetson-tx2", "tensorrt", "fp16", (70, 122), UNKNOWN + "; version not stated"),

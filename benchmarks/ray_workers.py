@@ -26,9 +26,10 @@ from siamtrt.benchmarks.run_files import tracker_run
 from siamtrt.benchmarks.supervised import VotRun
 from siamtrt.benchmarks.tasks import Task, Track, save_outcome, track_sequence
 from siamtrt.benchmarks.workers import THREADS, Failure, failure_of, open_tracker, rebuilt
-from siamtrt.errors import BundleError, MissingPackageError, SiamtrtError, SourceError
+from siamtrt.errors import BundleError, SiamtrtError, SourceError
 from siamtrt.files import write_whole
 from siamtrt.manifest import MANIFEST_NAME, load_manifest, verified_file
+from siamtrt.packages import import_package
 from siamtrt.runtime.tracker import Tracker
 
 RETRIES = 3  # of a sequence whose worker or machine is lost
@@ -89,12 +90,7 @@ def _cancel(ray: Any, unfinished: list[Any]) -> None:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise MissingPackageError(
-            "Ray is not installed", received="no ray", expected="the ray extra", fix="pip install 'siamtrt[ray]'"
-        ) from None
+    ray = import_package("ray", "an evaluation on a cluster")
     if ray.is_initialized():
         yield ray
         return

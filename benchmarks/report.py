@@ -16,8 +16,9 @@ from siamtrt.benchmarks.report_markdown import as_markdown
 from siamtrt.benchmarks.report_model import Report, Section
 from siamtrt.benchmarks.report_overview import environment_section, headlines, tradeoff_section
 from siamtrt.benchmarks.report_speed import gpu_section, papers_section, predictions_section, stages_section
-from siamtrt.errors import MissingPackageError, ResultsError
+from siamtrt.errors import ResultsError
 from siamtrt.files import require_place, write_whole
+from siamtrt.packages import import_package
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -25,21 +26,6 @@ if TYPE_CHECKING:
 TITLE = "Siamese trackers: speed and accuracy"
 PAGE, STYLE, STYLE_MARK = "report_page.html", "report_page.css", "/* style */"
 LARGEST_PAGE = 1_000_000  # bytes
-
-
-def require_jinja() -> None:
-    """Raise where no page can be made.
-
-    Raises:
-        MissingPackageError: no Jinja.
-    """
-    try:
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError(
-            "the page needs Jinja", received="no jinja2", expected="the report extra",
-            fix="pip install 'siamtrt[report]'",
-        ) from error  # fmt: skip
 
 
 def report_paths(page: Path) -> tuple[Path, Path]:
@@ -55,7 +41,7 @@ def save_report(results: Sequence[Path], page: Path) -> tuple[Path, Path]:
         MissingPackageError: no Jinja.
         SiamtrtError: the files cannot be written there.
     """
-    require_jinja()
+    import_package("jinja2", "the page")
     paths = report_paths(page)
     if page.suffix not in (".html", ".htm"):
         raise ResultsError(

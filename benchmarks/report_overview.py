@@ -8,13 +8,13 @@ from typing import Any
 
 from siamtrt.benchmarks.contenders import CONTRASTS
 from siamtrt.benchmarks.harness import BenchReport
-from siamtrt.benchmarks.papers import SURVEY, SURVEY_SOURCE
 from siamtrt.benchmarks.report_accuracy import contender_bytes, dataset_name, eval_command
 from siamtrt.benchmarks.report_inputs import LONGEST_MS, Found, Inputs
 from siamtrt.benchmarks.report_model import NONE, Cell, Figure, Headline, Section, Table, number, signed
 from siamtrt.benchmarks.report_speed import bench_command, bench_names, machine_of
 from siamtrt.benchmarks.report_svg import Axis, Point, linear_axis, scatter, speed_axis
 from siamtrt.benchmarks.score_results import Evaluation, TrackerScores
+from siamtrt.papers import SURVEY, SURVEY_SOURCE
 
 LEAST_MS = 1e-6
 VIDEO_FPS = 30.0  # of a camera; what "real time" means in the scatter

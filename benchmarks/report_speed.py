@@ -9,10 +9,10 @@ from typing import Any
 
 from siamtrt.benchmarks.gpu_table import KERNEL_COLUMNS, UPDATE_COLUMNS, XCORR_COLUMNS
 from siamtrt.benchmarks.harness import OURS, BenchReport
-from siamtrt.benchmarks.papers import SPEEDS, SURVEY, SURVEY_COLUMNS, SURVEY_LEGEND, SURVEY_SOURCE
 from siamtrt.benchmarks.report_inputs import Found, Predictions
 from siamtrt.benchmarks.report_model import NONE, Cell, Figure, Section, Table, bar_cell, number
 from siamtrt.benchmarks.report_svg import Bar, legend, linear_axis, stacked_bars
+from siamtrt.papers import SPEEDS, SURVEY, SURVEY_COLUMNS, SURVEY_LEGEND, SURVEY_SOURCE
 
 WHOLE = "whole update"
 WHISKERS = 4  # times the longest median; a mark beyond would leave no room for the bars

@@ -13,6 +13,7 @@ from onnx import ModelProto
 
 from siamtrt.boxes import iou
 from siamtrt.calibration.pairs import Pair
+from siamtrt.closing import Closing
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.decode import crop_side
 from siamtrt.runtime.ort_session import OrtSession, session_options
@@ -60,7 +61,7 @@ class Step:
     state: TargetState
 
 
-class Evaluator:
+class Evaluator(Closing):
     """Steps of the tracker on pairs, in FP32 once and in any number of variants. A context manager, or call `close`.
 
     Args:
@@ -151,12 +152,6 @@ class Evaluator:
         """Free the sessions."""
         self._template.close()
         self._search.close()
-
-    def __enter__(self) -> Evaluator:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _overlap(exact: Step, found: Step) -> float:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from siamtrt.boxes import BoxXywh
 from siamtrt.calibration.crop_file import CropFile
 from siamtrt.calibration.labels import Label, Labelled, labelled_sequence
 from siamtrt.calibration.sampling import choose_pairs
+from siamtrt.closing import Closing
 from siamtrt.errors import CalibrationError
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.crop import CropBuffer, Fill, mean_colour
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
     name: str
 
 
-class Pairs:
+class Pairs(Closing):
     """Pairs in the order of the sequences, within one of the search frames. A context manager, or call `close`.
 
     Crops lie in a memory-mapped temporary file without a name, a byte a value; a pair's crops are in memory from its
@@ -95,14 +95,6 @@ class Pairs:
     def close(self) -> None:
         """Delete the crops; closing twice is allowed."""
         self._crops.close()
-
-    def __enter__(self) -> Pairs:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class PairCutter:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from siamtrt.errors import BuildError, MissingPackageError
+from siamtrt.errors import BuildError
 from siamtrt.manifest import FLAVOURS
+from siamtrt.packages import missing_package
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 TENSORRT, TENSORRT_RTX = FLAVOURS
-EXTRAS = {TENSORRT: "tensorrt", TENSORRT_RTX: "rtx"}
 
 # RTX 30, 40 and 50. Turing (sm75) stays out: it refuses FP32 matrix products, and its engines carry
 # up to 100 MB of precompiled kernels.
@@ -47,8 +47,8 @@ def load_flavour(name: str | None = None) -> Flavour:
         BuildError: no such flavour.
         MissingPackageError: it is not installed, or its native libraries do not load.
     """
-    if name is not None and name not in EXTRAS:
-        raise BuildError("unknown flavour", received=name, expected=" or ".join(EXTRAS), fix="choose one of them")
+    if name is not None and name not in FLAVOURS:
+        raise BuildError("unknown flavour", received=name, expected=" or ".join(FLAVOURS), fix="choose one of them")
     by_preference = (TENSORRT, TENSORRT_RTX) if gpu_target() else (TENSORRT_RTX, TENSORRT)
     wanted = (name,) if name else by_preference
     reasons = []
@@ -57,10 +57,7 @@ def load_flavour(name: str | None = None) -> Flavour:
             return Flavour(candidate, importlib.import_module(candidate))
         except (ImportError, OSError, RuntimeError) as error:  # the last two: native libraries are absent
             reasons.append(f"{candidate}: {error}")
-    raise MissingPackageError(
-        "building an engine needs TensorRT", received="; ".join(reasons), expected=" or ".join(wanted),
-        fix=f"pip install 'siamtrt[{EXTRAS[name or TENSORRT_RTX]}]'",
-    )  # fmt: skip
+    raise missing_package(name or TENSORRT_RTX, "building an engine", received="; ".join(reasons))
 
 
 @functools.cache

@@ -39,7 +39,6 @@ class CupyBuffer:
         self.memory.set(_bytes(np.ascontiguousarray(array, self.dtype).reshape(self.shape)), stream=self._stream)
         self._stream.synchronize()  # the bytes are a temporary
 
-
     def rows(self, first: int, count: int) -> CupyBuffer:
         """See `Buffer.rows`."""
         step = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from siamtrt.errors import EngineError, MissingPackageError
+from siamtrt.errors import EngineError
 from siamtrt.kernels.launch import Launch
 from siamtrt.kernels.sources import source_of
 from siamtrt.kernels.xcorr import XcorrShape, xcorr_launch
+from siamtrt.packages import import_package
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -51,14 +52,7 @@ class CupyLauncher:
     """
 
     def __init__(self) -> None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise MissingPackageError(
-                f"the plugin {NAME} launches through CuPy", received=error, expected="CuPy",
-                fix="pip install 'siamtrt[cuda]'",
-            ) from error  # fmt: skip
-        self._cupy = cupy
+        self._cupy = import_package("cupy", f"a launch of the plugin {NAME}")
         self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-from siamtrt.manifest import PaperFigure
 from siamtrt.models.alexnet import GroupedAlexNet
 from siamtrt.models.cfnet import CFNet, CFNetBackbone
 from siamtrt.models.cir import CIResInception22, CIResNet22, CIResNeXt22
@@ -20,6 +19,7 @@ from siamtrt.models.sasiam import SASiam
 from siamtrt.models.siambm import SiamBM
 from siamtrt.models.siamfc import SiamFC
 from siamtrt.models.sint import SINT
+from siamtrt.papers import survey_figure
 from siamtrt.tracking import (
     BlendedTemplate,
     Preprocessing,
@@ -41,10 +41,6 @@ SIAMFC_CONSTANTS = ResponseTracking(scale_penalty=0.9745, window_influence=0.176
 def _scales(step: float, count: int = 3) -> tuple[float, ...]:
     """`count` scales around 1, each `step` times the one before."""
     return tuple(step ** (index - count // 2) for index in range(count))
-
-
-def _survey_figure(fps: float) -> PaperFigure:
-    return PaperFigure(fps, "hardware not stated", "survey of Siamese trackers")
 
 
 def _siamfc() -> SiamFC:
@@ -87,12 +83,12 @@ def _sint(name: str, paper: str) -> Preset:
     )  # fmt: skip
 
 
-def _cfnet(depth: int, side: int, step: float, constants: ResponseTracking, template_lr: float, fps: float) -> Preset:
+def _cfnet(depth: int, side: int, step: float, constants: ResponseTracking, template_lr: float) -> Preset:
     """CFNet on one to five convolutions, with the constants of its authors' scripts; the template is averaged."""
     return Preset(
         f"cfnet_conv{depth}", "CFNet (Valmadre et al., CVPR 2017)",
         lambda: CFNet(CFNetBackbone(depth), side, template_lr=template_lr), Preprocessing(255, 255, exemplar_size=127),
-        ResponseDecoding(33, 4, _scales(step), upsampling=8), constants, _survey_figure(fps),
+        ResponseDecoding(33, 4, _scales(step), upsampling=8), constants, survey_figure(f"CFNet-conv{depth}"),
         verified=f"correlation filter against a NumPy solve; {SEEDED}",
         strategies=Strategies(template=TransformUpdate()),
     )  # fmt: skip
@@ -102,7 +98,7 @@ def _dsiam() -> Preset:
     """DSiam on the fourth and fifth convolution, with the constants of its authors' code."""
     return Preset(
         "dsiam", "DSiam (Guo et al., ICCV 2017)", lambda: DSiam(GroupedAlexNet((4, 5))), Preprocessing(127, 255),
-        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, _survey_figure(25.0),
+        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, survey_figure("DSiamM"),
         verified=f"transformations against a NumPy solve; {SEEDED}",
         strategies=Strategies(template=TransformUpdate()),
     )  # fmt: skip
@@ -112,7 +108,7 @@ def _rasnet() -> Preset:
     """RASNet; its authors published no constants: these are siamfc-pytorch's."""
     return Preset(
         "rasnet", "RASNet (Wang et al., CVPR 2018)", lambda: RASNet(GroupedAlexNet()), Preprocessing(127, 255),
-        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, _survey_figure(83.0),
+        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, survey_figure("RASNet"),
         verified=f"attention against NumPy; {SEEDED}",
     )  # fmt: skip
 
@@ -121,7 +117,7 @@ def _sa_siam() -> Preset:
     """SA-Siam with the constants of its authors' code; the template crop is as wide as the search crop."""
     return Preset(
         "sa_siam", "SA-Siam (He et al., CVPR 2018)", SASiam, Preprocessing(255, 255, exemplar_size=127),
-        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, _survey_figure(50.0),
+        ResponseDecoding(17, 8, _scales(1.0375)), SIAMFC_CONSTANTS, survey_figure("SA-Siam"),
         verified=f"attention and fusion against NumPy; {SEEDED}",
     )  # fmt: skip
 
@@ -136,7 +132,7 @@ def _siam_bm() -> Preset:
     return Preset(
         "siam_bm", "Siam-BM (He et al., ECCVW 2018)", SiamBM, Preprocessing(255, 255, exemplar_size=127),
         ResponseDecoding(17, 8, _scales(1.0375), angles_rad=(-angle, angle)),
-        dataclasses.replace(SIAMFC_CONSTANTS, angle_penalty=0.9745), _survey_figure(48.0),
+        dataclasses.replace(SIAMFC_CONSTANTS, angle_penalty=0.9745), survey_figure("Siam-BM"),
         verified=f"fusion and mask against NumPy; {SEEDED}",
         strategies=Strategies(template=BlendedTemplate(0.5, 0.006), spatial_mask=SpatialMask(1.5, side=6)),
     )  # fmt: skip
@@ -153,9 +149,9 @@ RESPONSE_PRESETS = (
     ),
     _siamdw("incep22", CIResInception22, SIAMDW_NAMES, 1.1679, ResponseTracking(0.9285, 0.2566, 0.6782)),
     _siamdw("next22", CIResNeXt22, NEXT_NAMES, 1.1531, ResponseTracking(0.9489, 0.2581, 0.5706)),
-    _cfnet(1, 62, 1.0355, ResponseTracking(0.9825, 0.2375, 0.7), template_lr=0.0058, fps=83.0),
-    _cfnet(2, 57, 1.0575, ResponseTracking(0.978, 0.2625, 0.52), template_lr=0.005, fps=75.0),
-    _cfnet(5, 49, 1.04, ResponseTracking(0.97, 0.25, 0.59), template_lr=0.01, fps=43.0),
+    _cfnet(1, 62, 1.0355, ResponseTracking(0.9825, 0.2375, 0.7), template_lr=0.0058),
+    _cfnet(2, 57, 1.0575, ResponseTracking(0.978, 0.2625, 0.52), template_lr=0.005),
+    _cfnet(5, 49, 1.04, ResponseTracking(0.97, 0.25, 0.59), template_lr=0.01),
     _dsiam(),
     _rasnet(),
     _sa_siam(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from siamtrt.manifest import PaperFigure
 from siamtrt.models.alexnet import AlexNet, GroupedAlexNet
 from siamtrt.models.cir import CIResNet22
 from siamtrt.models.crpn import CRPN
@@ -17,6 +16,7 @@ from siamtrt.models.siammask import SiamMask
 from siamtrt.models.siamrpn import DistractorAwareSiamRPN, SiamRPN
 from siamtrt.models.siamrpn_small import SmallSiamRPN
 from siamtrt.models.siamrpnpp import SiamRPNpp
+from siamtrt.papers import paper_figure
 from siamtrt.tracking import (
     AdaptiveSearch,
     AnchorDecoding,
@@ -129,7 +129,7 @@ def _crpn() -> Preset:
     return Preset(
         "crpn_alex", "C-RPN (Fan and Ling, CVPR 2019)", lambda: CRPN(GroupedAlexNet((3, 4, 5))),
         Preprocessing(127, 255), _anchors(17), Tracking(0.16, 0.40, 0.30),
-        PaperFigure(36.0, "NVIDIA GTX 1080", "C-RPN, sec. 4.1"), verified="cascade against NumPy; seeded weights",
+        paper_figure("C-RPN, on OTB"), verified="cascade against NumPy; seeded weights",
     )  # fmt: skip
 
 
@@ -165,15 +165,15 @@ RPN_PRESETS = (
     _alex_preset("siamrpn_alex_dwxcorr_otb"),
     Preset(
         "siamrpn_mobilev2_l234_dwxcorr", SIAMRPNPP, _mobilev2, Preprocessing(127, 255), _anchors(25),
-        Tracking(0.04, 0.40, 0.50), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
+        Tracking(0.04, 0.40, 0.50), paper_figure("SiamRPN++, MobileNetV2"),
     ),
     Preset(
         "siamrpn_r50_l234_dwxcorr", SIAMRPNPP, _resnet50, Preprocessing(127, 255), _anchors(25),
-        Tracking(0.05, 0.42, 0.38), PaperFigure(35.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
+        Tracking(0.05, 0.42, 0.38), paper_figure("SiamRPN++, ResNet-50"),
     ),
     Preset(  # thresholds of pysot's configuration of that name
         "siamrpn_r50_l234_dwxcorr_lt", SIAMRPNPP, _resnet50_lt, Preprocessing(127, 255), _anchors(25),
-        Tracking(0.05, 0.28, 0.22), PaperFigure(21.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4"),
+        Tracking(0.05, 0.28, 0.22), paper_figure("SiamRPN++, long-term"),
         verified="long-term step against NumPy; seeded weights",
         strategies=Strategies(search=LongTermSearch((831,), low=0.8, high=0.998)),
     ),
@@ -183,13 +183,13 @@ RPN_PRESETS = (
             Preprocessing(127, 255), _anchors(25), Tracking(0.05, 0.42, 0.38), figure,
         )
         for layers, depths, figure in (
-            (18, (2, 2, 2, 2), PaperFigure(70.0, "NVIDIA Titan Xp", "SiamRPN++, sec. 4.4")),
+            (18, (2, 2, 2, 2), paper_figure("SiamRPN++, ResNet-18")),
             (34, (3, 4, 6, 3), None),
         )
     ),
     Preset(
         "siamrpn_alex", SIAMRPN, _siamrpn_alex, Preprocessing(127, 287), _anchors(21), Tracking(0.16, 0.40, 0.30),
-        PaperFigure(160.0, "NVIDIA GTX 1060", "SiamRPN, abstract and sec. 5.1"),
+        paper_figure("SiamRPN"),
     ),
     _dasiamrpn("vot", 1, Tracking(0.04, 0.44, 0.45)),
     _dasiamrpn("otb", 1, Tracking(0.22, 0.40, 0.30)),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from siamtrt.boxes import check_box
+from siamtrt.closing import Closing
 from siamtrt.consistency import can_batch
 from siamtrt.errors import SiamtrtError
 from siamtrt.kernels.crop import FrameFormat
@@ -48,7 +49,7 @@ class DeviceSession(Protocol):
         ...
 
 
-class DeviceTracker:
+class DeviceTracker(Closing):
     """Follows up to `slots` targets: crop, search and decoding of a frame are one CUDA graph, without waiting between.
 
     `update` gives a frame and waits for its result. `submit` and `collect` do the same apart: up to `ring` frames may
@@ -249,12 +250,6 @@ class DeviceTracker:
         self._replays.clear()
         for session in self._sessions.values():
             session.close()
-
-    def __enter__(self) -> DeviceTracker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _uncollected(count: int) -> SiamtrtError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 from siamtrt.backends import Backend
+from siamtrt.closing import Closing
 from siamtrt.default_tracker import default_bundle
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.session import Session, open_sessions
@@ -15,7 +15,7 @@ from siamtrt.runtime.session import Session, open_sessions
 Owner = TypeVar("Owner", bound="SessionOwner")
 
 
-class SessionOwner:
+class SessionOwner(Closing):
     """Holds a bundle's sessions; a context manager that closes them.
 
     Args:
@@ -55,11 +55,3 @@ class SessionOwner:
         """Free the sessions."""
         for session in self._sessions.values():
             session.close()
-
-    def __enter__(self: Owner) -> Owner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
 from siamtrt.backends import BACKENDS, Backend
+from siamtrt.closing import Closing
 from siamtrt.errors import SessionError, SiamtrtError
 from siamtrt.manifest import GraphSpec, Manifest, TensorSpec, load_manifest
 
@@ -39,13 +39,11 @@ class Session(Protocol):
 
     def __enter__(self) -> Session: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
-class CheckedSession:
-    """What the backends share: the checks of the contract and the context manager."""
+class CheckedSession(Closing):
+    """What the backends share: the checks of the contract."""
 
     def __init__(self, graph: str, backend: str, spec: GraphSpec) -> None:
         self.name, self.backend = f"the {graph} graph ({backend})", backend
@@ -84,14 +82,6 @@ class CheckedSession:
     def close(self) -> None:
         """See `Session.close`."""
         self._closed = True
-
-    def __enter__(self) -> CheckedSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_session(

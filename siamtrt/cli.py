@@ -25,7 +25,8 @@ from siamtrt.cli_source import source_options
 from siamtrt.cli_train import train
 from siamtrt.cli_trax import trax
 from siamtrt.cli_view import view
-from siamtrt.errors import MissingPackageError, SiamtrtError
+from siamtrt.errors import SiamtrtError
+from siamtrt.packages import EXTRAS, missing_package
 from siamtrt.precision import DEFAULT_IOU_DROP
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ BAD_INPUT = 2
 MOST_TARGETS = 64  # of one search; the graph's memory grows with it
 QUIET_DECODERS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # our own line says what failed
 PathArgument = click.Path(path_type=Path)
-EXTRAS = {  # what brings a package that a command imports
-    **dict.fromkeys(("torch", "onnx", "onnxsim", "onnxscript", "onnx_ir", "safetensors"), "export"),
-    **dict.fromkeys(("aiohttp", "prometheus_client", "psutil"), "serve"), "pymavlink": "mavlink", "paho": "mqtt",
-    "trax": "vot",
-}  # fmt: skip
 
 
 class ReportingGroup(click.Group):
@@ -58,7 +54,8 @@ class ReportingGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name not in EXTRAS:
                 raise
-            click.echo(f"siamtrt: {_missing(error.name)}", err=True)
+            missing = missing_package(error.name, "this command", more="; `siamtrt doctor` lists everything")
+            click.echo(f"siamtrt: {missing}", err=True)
             sys.exit(BAD_INPUT)
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone; click ends quietly
@@ -68,14 +65,6 @@ class ReportingGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("siamtrt: interrupted, nothing half-written", err=True)
             sys.exit(130)
-
-
-def _missing(package: str) -> MissingPackageError:
-    return MissingPackageError(
-        "a package this command needs is not installed", received=f"no {package}",
-        expected=f"the {EXTRAS[package]} extra",
-        fix=f"pip install 'siamtrt[{EXTRAS[package]}]'; `siamtrt doctor` lists everything",
-    )
 
 
 def _refused(error: OSError) -> SiamtrtError:

@@ -53,13 +53,13 @@ def compare(
     Example: siamtrt compare nanotrack_v2 --source sequences --variants fp16,mixed -o report
     """
     from siamtrt.benchmarks.compare import compare as compared
-    from siamtrt.benchmarks.compare_plot import require_matplotlib
     from siamtrt.benchmarks.compare_report import as_markdown, report_paths, save_report, verdict_line
     from siamtrt.files import require_place
+    from siamtrt.packages import import_package
     from siamtrt.runtime.sequences import open_sequences
 
     if output:
-        require_matplotlib()
+        import_package("matplotlib.figure", "the plot", ", or leave out --output")  # it is drawn last
         for path in report_paths(output):
             require_place(path)
     names = [name.strip() for name in variants.split(",") if name.strip()] if variants else None

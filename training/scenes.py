@@ -19,6 +19,7 @@ import numpy as np
 from siamtrt.boxes import BoxXywh
 from siamtrt.errors import MissingPackageError, SiamtrtError
 from siamtrt.files import staged_file
+from siamtrt.packages import missing_package
 
 PHOTOS = ("coffee.png", "chelsea.png")
 
@@ -37,10 +38,7 @@ def load_photo(name: str) -> np.ndarray:
     try:
         data = (importlib.resources.files("skimage") / "data" / name).read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise MissingPackageError(
-            f"photo {name} not found", received=str(error), expected="the photos of scikit-image 0.22 or later",
-            fix="pip install 'scikit-image>=0.22'",
-        ) from error
+        raise missing_package("skimage", f"photo {name}", error) from error
     photo = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if photo is None:
         raise MissingPackageError(

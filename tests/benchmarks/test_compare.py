@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
+import sys
 
 import cv2
 import numpy as np
@@ -382,6 +382,5 @@ def test_a_place_that_cannot_be_written_is_found_before_tracking(tiny_bundle, fo
 
 def test_missing_matplotlib_is_found_before_tracking(tiny_bundle, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("siamtrt.benchmarks.compare.compare", lambda *_, **__: pytest.fail("tracked"))
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert refused(run(tiny_bundle, "--source", folder, "-o", tmp_path / "r"), "siamtrt[report]")

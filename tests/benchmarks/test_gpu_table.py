@@ -166,7 +166,7 @@ def test_the_table_shows_what_the_report_holds(written):
         "`siamrpn_alex_tiny`", "float32", "1", f"{one['device_ms']:.3f}", f"{1e3 / one['device_ms']:.0f}", "1.00x",
     ]  # fmt: skip
     assert rows[8][6].startswith(f"{one['eager_ms'] / one['device_ms']:.1f}x")
-    assert rows[8][7] == "160 on NVIDIA GTX 1060 (SiamRPN, abstract and sec. 5.1)"
+    assert rows[8][7] == "160 on NVIDIA GTX 1060 (SiamRPN, abstract and sec. 5.2; hardware sec. 5.1)"
     assert rows[9][5] == f"{two['device_ms'] / one['device_ms']:.2f}x"
     assert "2764800 bytes up, 48 down" in text
 

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 from siamtrt.benchmarks import report, report_curves, result_files, score_results
 from siamtrt.benchmarks.one_pass import Truth, one_pass_scores
-from siamtrt.benchmarks.papers import SPEEDS, SURVEY
 from siamtrt.benchmarks.report_curves import curves_of, sequence_curves
 from siamtrt.benchmarks.report_inputs import read_inputs
 from siamtrt.benchmarks.report_markdown import as_markdown
 from siamtrt.cli import main
+from siamtrt.papers import SPEEDS, SURVEY
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HOSTILE = "<script>alert(1)</script>\"'&|`*[x](javascript:alert(1))"

@@ -7,9 +7,9 @@ import io
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx_runs import session_of
 from toy import outlier_models
 from tqdm import tqdm
 
@@ -43,13 +43,6 @@ def proposals(model: ModelProto, evaluator: Evaluator) -> dict[str, dict[str, fl
 
 def ort_output(name: str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-
-
-def session_of(model: ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def output_error(model: ModelProto, evaluator: Evaluator, name: str, threshold: float) -> float:

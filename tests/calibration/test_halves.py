@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper, parser
+from onnx_runs import run
 
 from siamtrt.calibration.collection import Histograms, collect
 from siamtrt.calibration.evaluation import GRAPHS
@@ -34,16 +34,6 @@ def graph(body: str, **constants: float | np.ndarray) -> ModelProto:
     arrays = {name: np.asarray(v, None if isinstance(v, np.ndarray) else np.float32) for name, v in constants.items()}
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     return model
-
-
-def run(model: ModelProto, feeds: Feeds) -> Feeds:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def histograms_of(model: ModelProto, x: np.ndarray) -> dict[str, Histogram]:

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper, parser
+from onnx_runs import session_of
+from rtx import RTX, needs_rtx
 
 from siamtrt.calibration.histogram import Histogram
 from siamtrt.calibration.layers import Layer, find_layers, quantised_tensors
 from siamtrt.calibration.qdq import channel_thresholds, quantised, scale_of
-from siamtrt.errors import CalibrationError, MissingPackageError
+from siamtrt.errors import CalibrationError
 from siamtrt.export.operator import with_operator_function
 from siamtrt.export.precision import fp16_from_fp32
-from siamtrt.export.trt import TENSORRT_RTX, Flavour, engine_from_onnx, load_flavour
-
-try:
-    RTX: Flavour | None = load_flavour(TENSORRT_RTX)
-except MissingPackageError:
-    RTX = None
-needs_rtx = pytest.mark.skipif(RTX is None, reason="tensorrt_rtx is not installed: pip install 'siamtrt[rtx]'")
+from siamtrt.export.trt import engine_from_onnx
 
 X, Y = "float[1,4,6,6] x", "float[1,4,6,6] y"
 PADDED = "<pads = [1, 1, 1, 1]>"
@@ -46,12 +41,7 @@ def graph(body: str, inputs: str = X, outputs: str = Y) -> ModelProto:
 
 
 def run(model: ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """With Q/DQ as float operators: the integer kernels ONNX Runtime may fuse them to saturate on some CPUs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    return session_of(model).run(None, feeds)
 
 
 def fake_quantised(x: np.ndarray, scale: np.ndarray, lowest: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from folders import snapshot
 from onnx import ModelProto, numpy_helper
-from toy import set_weight, toy_models, weight_of
+from toy import replace_graph, set_weight, toy_models, weight_of
 
 from siamtrt.calibration import store as store_module
 from siamtrt.calibration.calibrate import load_models
@@ -24,7 +24,7 @@ from siamtrt.calibration.record import CALIBRATION_NAME, Calibration, load_calib
 from siamtrt.calibration.store import planned_graphs, store, stored
 from siamtrt.calibration.variants import variant_models
 from siamtrt.errors import CalibrationError
-from siamtrt.manifest import EngineRecord, GraphSpec, load_manifest, save_manifest, sha256_of
+from siamtrt.manifest import EngineRecord, load_manifest, save_manifest, sha256_of
 from siamtrt.runtime.sequences import open_sequences
 
 Edit = Callable[[dict[str, Any]], Any]
@@ -46,11 +46,7 @@ def other_weights(bundle: Path, graph: str) -> None:
     model = toy_models()[graph]
     name = f"{graph}_weight"
     set_weight(model, name, weight_of(model, name) * np.float32(1.01))
-    onnx.save(model, bundle / f"{graph}.onnx")
-    manifest = load_manifest(bundle)
-    spec = manifest.graphs[graph]
-    row = GraphSpec(spec.file, sha256_of(bundle / spec.file), spec.inputs, spec.outputs)
-    save_manifest(dataclasses.replace(manifest, graphs={**manifest.graphs, graph: row}), bundle)
+    replace_graph(bundle, graph, model)
 
 
 def test_the_manifest_knows_the_graphs(calibrated: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from folders import snapshot
+from rtx import RTX, needs_rtx
 
 from siamtrt.errors import BuildError, BundleError, MissingPackageError
 from siamtrt.export import engine as engine_module
@@ -14,12 +15,6 @@ from siamtrt.export import trt as trt_module
 from siamtrt.export.engine import build_engines
 from siamtrt.export.trt import TENSORRT, TENSORRT_RTX, Flavour, load_flavour, resolve_targets
 from siamtrt.manifest import EngineRecord, load_manifest, save_manifest, sha256_of
-
-try:
-    RTX: Flavour | None = load_flavour(TENSORRT_RTX)
-except MissingPackageError:
-    RTX = None
-needs_rtx = pytest.mark.skipif(RTX is None, reason="tensorrt_rtx is not installed: pip install 'siamtrt[rtx]'")
 
 
 def build_rtx(bundle: Path, precision: str, *targets: str) -> list[EngineRecord]:

@@ -13,20 +13,16 @@ import pytest
 from click.testing import CliRunner
 from folders import snapshot
 from onnx import ModelProto, TensorProto, numpy_helper
-from toy import save_toy, set_weight, toy_models, weight_of
+from rtx import needs_rtx
+from toy import replace_graph, save_toy, set_weight, toy_models, weight_of
 
 from siamtrt.cli import main
-from siamtrt.errors import BuildError, BundleError, MissingPackageError
+from siamtrt.errors import BuildError, BundleError
 from siamtrt.export import engine as engine_module
 from siamtrt.export.engine import build_engines
-from siamtrt.export.trt import TENSORRT_RTX, Flavour, load_flavour
-from siamtrt.manifest import GraphSpec, load_manifest, save_manifest, sha256_of
+from siamtrt.export.trt import TENSORRT_RTX, Flavour
+from siamtrt.manifest import load_manifest, save_manifest, sha256_of
 
-try:
-    RTX: Flavour | None = load_flavour(TENSORRT_RTX)
-except MissingPackageError:
-    RTX = None
-needs_rtx = pytest.mark.skipif(RTX is None, reason="tensorrt_rtx is not installed: pip install 'siamtrt[rtx]'")
 INT8_FILES = {"template.int8.onnx", "search.int8.onnx", "calibration.json", "calibration.md", "calibration.png"}
 
 
@@ -158,21 +154,17 @@ def calibrated_bundle(toy_bundle: Path, labelled: Path) -> Path:
     return toy_bundle
 
 
-def replace_graph(bundle: Path, graph: str) -> None:
-    """Another graph of the same tensors, its hash in the manifest."""
+def exchange(bundle: Path, graph: str) -> None:
+    """Another graph of the same tensors."""
     model = onnx.load(bundle / f"{graph}.onnx")
     model.producer_name = "another"
-    onnx.save(model, bundle / f"{graph}.onnx")
-    manifest = load_manifest(bundle)
-    spec = manifest.graphs[graph]
-    row = GraphSpec(spec.file, sha256_of(bundle / spec.file), spec.inputs, spec.outputs)
-    save_manifest(dataclasses.replace(manifest, graphs={**manifest.graphs, graph: row}), bundle)
+    replace_graph(bundle, graph, model)
 
 
 @pytest.mark.parametrize("graph", ["template", "search"])
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_calibration_of_another_graph(calibrated_bundle: Path, graph: str, precision: str) -> None:
-    replace_graph(calibrated_bundle, graph)
+    exchange(calibrated_bundle, graph)
     message = f"has no calibration of its {graph} graph: received another graph's; .* Fix: siamtrt calibrate "
     with pytest.raises(BuildError, match=message):
         build_engines(calibrated_bundle, precision, ["sm86"], TENSORRT_RTX)

@@ -2,34 +2,21 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, parser
 from onnx.shape_inference import infer_shapes
+from onnx_runs import run
+from rtx import RTX, needs_rtx
 
 from siamtrt.calibration.layers import find_layers, quantised_tensors
 from siamtrt.calibration.qdq import quantised
-from siamtrt.errors import BuildError, MissingPackageError
+from siamtrt.errors import BuildError
 from siamtrt.export.precision import fp16_from_fp32, node_name
-from siamtrt.export.trt import TENSORRT_RTX, Flavour, engine_from_onnx, load_flavour
-
-try:
-    RTX: Flavour | None = load_flavour(TENSORRT_RTX)
-except MissingPackageError:
-    RTX = None
+from siamtrt.export.trt import engine_from_onnx
 
 FP16_MAX = 65504.0
 TOLERANCE = 5e-3  # of the largest magnitude; one rounding to FP16 is 5e-4 and the tiny graphs have four layers
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
-
-
-def run(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def feeds_of(model: ModelProto) -> dict[str, np.ndarray]:
@@ -280,7 +267,7 @@ def test_int8_weights_beyond_fp16_keep_their_layer() -> None:
     assert "y" in single_nodes(half)
 
 
-@pytest.mark.skipif(RTX is None, reason="tensorrt_rtx is not installed: pip install 'siamtrt[rtx]'")
+@needs_rtx
 @pytest.mark.parametrize("kept", ["response", "active response gated", "features gate loc"])
 @pytest.mark.parametrize("with_pairs", [False, True])
 def test_rtx_builds_mixed_graphs(toy_graphs: dict[str, ModelProto], kept: str, with_pairs: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from siamtrt.export.operator import with_operator_function
-from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec, save_manifest, sha256_of
+from siamtrt.manifest import GraphSpec, Manifest, Source, TensorSpec, load_manifest, save_manifest, sha256_of
 from siamtrt.tracking import PointDecoding, Preprocessing, Tracking
 
 CHANNELS = 8
@@ -121,6 +122,14 @@ def save_toy(models: dict[str, ModelProto], bundle: Path) -> Path:
     )  # fmt: skip
     save_manifest(manifest, bundle)
     return bundle
+
+
+def replace_graph(bundle: Path, name: str, model: ModelProto) -> None:
+    """Save another graph of the same tensors, and its hash."""
+    onnx.save(model, bundle / f"{name}.onnx")
+    manifest = load_manifest(bundle)
+    spec = dataclasses.replace(manifest.graphs[name], sha256=sha256_of(bundle / f"{name}.onnx"))
+    save_manifest(dataclasses.replace(manifest, graphs={**manifest.graphs, name: spec}), bundle)
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -96,6 +97,6 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(imagenet, "PACKAGE", "no_such_package")
+    monkeypatch.setitem(sys.modules, imagenet.PACKAGE, None)
     with pytest.raises(MissingPackageError, match=r"siamtrt\[train\]"):
         load_imagenet(PlainMobileNetV2())

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from siamtrt.benchmarks.papers import SPEEDS, SURVEY, SURVEY_COLUMNS
+from siamtrt.papers import SPEEDS, SURVEY, SURVEY_COLUMNS
 
 # Where each rate stands: file, and what stands around the number there, white space aside.
 STATED = {

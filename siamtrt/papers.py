@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from siamtrt.manifest import PaperFigure
+
 SURVEY_SOURCE = (
     "Survey of Siamese trackers, its table of results, ranked by publication; gathered from the original papers, "
     "not measured on one platform"
@@ -47,6 +49,18 @@ SPEEDS: tuple[PaperSpeed, ...] = (
     PaperSpeed("C-RPN, on TrackingNet", 32, GTX_1080, "C-RPN, sec. 4.4; hardware sec. 4"),
     PaperSpeed("C-RPN, on LaSOT", 23, GTX_1080, "C-RPN, sec. 4.3 and table 4; hardware sec. 4"),
 )
+
+
+def paper_speed(tracker: str) -> PaperSpeed:
+    """The row of `SPEEDS` of that name."""
+    return next(row for row in SPEEDS if row.tracker == tracker)
+
+
+def paper_figure(tracker: str) -> PaperFigure:
+    """The same, as a preset and its bundles carry it."""
+    row = paper_speed(tracker)
+    return PaperFigure(float(row.fps), row.hardware, row.source)
+
 
 SURVEY_COLUMNS = (
     "VOT2015 A/R/EAO", "VOT2016 A/R/EAO", "VOT2017 A/R/EAO", "VOT2018 A/R/EAO", "OTB2013 AUC/Prec.",
@@ -102,3 +116,9 @@ def _row(line: str) -> SurveyRow:
 
 
 SURVEY: tuple[SurveyRow, ...] = tuple(map(_row, _TABLE.strip().splitlines()))
+
+
+def survey_figure(tracker: str) -> PaperFigure:
+    """The frame rate that the survey gives a tracker, as a preset and its bundles carry it."""
+    row = next(row for row in SURVEY if row.tracker == tracker)
+    return PaperFigure(row.value("FPS"), "hardware not stated", "survey of Siamese trackers")
