@@ -41,11 +41,11 @@ class Watch:
         recent: signature that follows the target while it is there.
         good: state of the last frame that was beyond doubt.
         belief: running mean of the log-odds.
-        candidate: of a lost target, the likeliest state in the last frame.
+        candidate: of a target that is looked for, the likeliest state in the last frame; None while it is followed.
         promising: whether the candidate had the log-odds of the target.
-        places: where a lost target is looked for, beside the candidate and the last good place.
+        places: where it is looked for, beside the candidate and the last good place.
         position: of the next of them.
-        lost_frames: updates since it was lost.
+        sought_frames: updates in which it was looked for.
     """
 
     first: np.ndarray
@@ -56,7 +56,7 @@ class Watch:
     promising: bool = False
     places: tuple[Place, ...] = ()
     position: int = 0
-    lost_frames: int = 0
+    sought_frames: int = 0
 
 
 class Viewed(NamedTuple):
@@ -89,19 +89,31 @@ class Step(NamedTuple):
 def followed(watch: Watch, before: TargetState, found: Judged, policy: LossDetection) -> tuple[Watch, TargetState]:
     """The watch and the state after a frame in which the target was followed.
 
-    In doubt it keeps its size: that of something else is not to be learned. Once lost it is where it was last beyond
-    doubt, and where it seemed to go is the first candidate.
+    In doubt it keeps its size: that of something else is not to be learned. Where it seemed to go is the first
+    candidate of the places where it is looked for.
     """
-    watch = dataclasses.replace(watch, belief=(1 - policy.rate) * watch.belief + policy.rate * found.log_odds)
-    if watch.belief < policy.lost:
-        watch = dataclasses.replace(watch, candidate=found.state, promising=False, position=0, lost_frames=0)
-        return watch, dataclasses.replace(watch.good, score=found.state.score, status="lost")
+    watch = believed(watch, found, policy)
+    if watch.belief < policy.sought:
+        watch = dataclasses.replace(watch, candidate=found.state, promising=False, position=0, sought_frames=0)
+        return watch, looked_for(watch, found, policy)
     if found.log_odds < 0:
         return watch, dataclasses.replace(found.state, size_wh=before.size_wh, status="uncertain")
     watch = dataclasses.replace(watch, recent=blended(watch.recent, found.signature, policy.memory_rate))
     if watch.belief < policy.uncertain:
         return watch, dataclasses.replace(found.state, size_wh=before.size_wh, status="uncertain")
     return dataclasses.replace(watch, good=found.state), found.state
+
+
+def believed(watch: Watch, found: Judged, policy: LossDetection) -> Watch:
+    """The watch with the running mean a frame later."""
+    return dataclasses.replace(watch, belief=(1 - policy.rate) * watch.belief + policy.rate * found.log_odds)
+
+
+def looked_for(watch: Watch, best: Judged, policy: LossDetection) -> TargetState:
+    """The state of a target that is looked for: at the likeliest place, or, lost, where it was last beyond doubt."""
+    if watch.belief < policy.lost or best.state.status == "invalid":
+        return dataclasses.replace(watch.good, score=best.state.score, status="lost")
+    return dataclasses.replace(best.state, status="uncertain")
 
 
 def regained(watch: Watch, found: Judged) -> Watch:
@@ -112,13 +124,14 @@ def regained(watch: Watch, found: Judged) -> Watch:
 class WatchedTracker(Tracker):
     """A `Tracker` whose status is "locked", "uncertain", "lost" or "invalid", as its bundle's `LossDetection` has it.
 
-    An update of a lost target searches a few crops, further and further from where it was last beyond doubt; the box
-    stays there. Trackers without `LossDetection` are not watched: their status is that of `Tracker`.
+    When the target seems gone it is looked for in a few crops a frame, further and further from where it was last
+    beyond doubt. It is uncertain, its box at the likeliest place, until that is none too; then it is lost, and the box
+    is where it was. Trackers without `LossDetection` are not watched: their status is that of `Tracker`.
 
     Args:
         manifest, sessions: see `Tracker`.
         detector: given a frame, returns boxes in it, xywh pixels, where the target may be, the likeliest first; asked
-            every few frames while it is lost. Five are judged, like every other place; the template stays that of
+            every few frames while it is looked for. Five are judged, like every other place; the template stays that of
             `init`.
 
     Attributes:
@@ -158,9 +171,9 @@ class WatchedTracker(Tracker):
         self._watch = Watch(first, first, state)
 
     def update(self, frame: np.ndarray) -> TrackResult:
-        """Find the target in the next frame, or look for a lost one; `ok` unless it is lost or invalid.
+        """Find the target in the next frame, or look for it; `ok` unless it is lost or invalid.
 
-        The evidence is that of the box, or of the most likely place where a lost target was looked for.
+        The evidence is that of the box, or of the likeliest place where a lost target was looked for.
 
         Raises:
             FrameError, SiamtrtError: see `Tracker.update`.
@@ -170,7 +183,7 @@ class WatchedTracker(Tracker):
         start = perf_counter()
         target, state = self._initialised()
         require_same_size(frame, target.frame_size)
-        step = (self._seek if state.status == "lost" else self._follow)(frame, target, state, self._watch, self._loss)
+        step = (self._seek if self._watch.candidate else self._follow)(frame, target, state, self._watch, self._loss)
         self._watch, self._state = step.watch, step.state
         ok, times = step.state.status in ("locked", "uncertain"), _times(start, step.views)
         score, evidence = step.best.evidence.score, step.best.evidence
@@ -184,8 +197,8 @@ class WatchedTracker(Tracker):
         if view.state.status == "invalid":
             return Step(watch, view.state, found, [view])
         watch, new = followed(watch, state, found, policy)
-        if new.status == "lost":
-            watch = dataclasses.replace(watch, places=self._places(new, target.frame_size, policy))
+        if watch.candidate:
+            watch = dataclasses.replace(watch, places=self._places(watch.good, target.frame_size, policy))
         return Step(watch, new, found, [view])
 
     def _places(self, good: TargetState, frame_size: tuple[int, int], policy: LossDetection) -> tuple[Place, ...]:
@@ -207,7 +220,7 @@ class WatchedTracker(Tracker):
             return Step(regained(watch, found), found.state, found, [kept])
         places, position = taken(watch.places, watch.position, policy.searches - 2)
         starts = [place.of(watch.good) for place in places]
-        if watch.lost_frames % DETECTOR_PERIOD == 0:
+        if watch.sought_frames % DETECTOR_PERIOD == 0:
             starts += self._offered(frame, target)
         # The good place is last, so that `response` shows it.
         fresh = [self._view(frame, target, start, self._anywhere) for start in (*starts, watch.good)]
@@ -216,9 +229,10 @@ class WatchedTracker(Tracker):
         best = max([*judged, found], key=lambda likely: likely.log_odds)
         watch = dataclasses.replace(
             watch, candidate=best.state, promising=best.log_odds >= policy.regained, position=position,
-            lost_frames=watch.lost_frames + 1,
+            sought_frames=watch.sought_frames + 1,
         )  # fmt: skip
-        return Step(watch, state, best, [kept, *fresh])
+        watch = believed(watch, best, policy)
+        return Step(watch, looked_for(watch, best, policy), best, [kept, *fresh])
 
     def _offered(self, frame: np.ndarray, target: Target) -> list[TargetState]:
         """States at the first few of the detector's boxes."""

@@ -147,8 +147,8 @@ def _require_loss(loss: LossDetection) -> None:
     require_numbers("the numbers of loss detection", -math.inf, *numbers_of(loss))
     if not (0 < loss.rate <= 1 and 0 <= loss.memory_rate <= 1):
         raise ValueError("rate and memory_rate of loss detection are shares, at most 1")
-    if not loss.lost <= loss.uncertain:
-        raise ValueError("loss detection needs lost <= uncertain")
+    if not loss.lost <= loss.sought <= loss.uncertain:
+        raise ValueError("loss detection needs lost <= sought <= uncertain")
 
 
 def _require_refine(refine: Graph, search: Graph, mask: MaskDecoding) -> None:

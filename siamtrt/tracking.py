@@ -262,10 +262,10 @@ class LossDetection:
     The log-odds that a box holds the target are the sum of, each times its weight: the score's log-odds, the logarithm
     of the response map's peak-to-sidelobe ratio, by how much the second peak's log-odds are below the score's, and by
     how much the similarity to the template exceeds `similarity`. Their running mean, in which a frame has the share
-    `rate`, makes the target uncertain below `uncertain` and lost below `lost`. A place must then have `regained` in
-    two frames running. A lost target is looked for in `searches` crops a frame: the likeliest of the last frame, the
-    last good place, and others in up to `rings` around it. With `memory_rate` a second template, used for the
-    similarity alone, follows a target that is there.
+    `rate`, makes the target uncertain below `uncertain`. Below `sought` it is looked for in `searches` crops a frame:
+    the likeliest of the last frame, the last good place, and others in up to `rings` around it. The mean goes on with
+    the likeliest place, and below `lost` the target is lost. It is found at a place that has `regained` in two frames
+    running. With `memory_rate` a second template, used for the similarity alone, follows a target that is there.
     """
 
     score_weight: float
@@ -280,6 +280,7 @@ class LossDetection:
     memory_rate: float = 0.3
     searches: int = 5
     rings: int = 3
+    sought: float = -1.0
 
 
 @dataclass(frozen=True)

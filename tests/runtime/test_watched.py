@@ -17,7 +17,7 @@ from siamtrt.runtime.evidence import Evidence
 from siamtrt.runtime.session import open_sessions
 from siamtrt.runtime.state import TargetState
 from siamtrt.runtime.tracker import Tracker
-from siamtrt.runtime.watched import DETECTOR_PERIOD, Judged, Watch, WatchedTracker, followed
+from siamtrt.runtime.watched import DETECTOR_PERIOD, Judged, Watch, WatchedTracker, followed, looked_for
 from siamtrt.tracking import LossDetection, Strategies
 
 SIZE = (480, 320)
@@ -167,7 +167,7 @@ def test_a_detector_brings_back_what_is_out_of_reach(opened):
         assert tracker.state.status == "lost"
         statuses[offers] = [tracker.update(far_scene(back)).status for _ in range(12)]
         assert tracker._target.kernels is kernels, "the template stays the first one"
-    assert set(statuses[None]) == {"lost"}
+    assert "locked" not in statuses[None]
     assert statuses[detector][-1] == "locked"
     assert iou(np.array(tracker.state.box_xywh), np.array(back)) > 0.6
     assert 1 <= len(asked) <= 20 / DETECTOR_PERIOD
@@ -355,6 +355,41 @@ def test_one_bad_frame_is_doubt_and_several_are_a_loss():
     assert statuses == ["uncertain", "lost", "lost"]
     assert state.center_xy == before.center_xy
     assert watch.candidate.center_xy == (90.0, 90.0), "where it seemed to go is looked at first"
+
+
+def test_what_is_looked_for_is_uncertain_until_no_place_is_likely():
+    before = TargetState((50.0, 50.0), (20.0, 20.0))
+    policy = dataclasses.replace(POLICY, sought=-1.0, lost=-2.0)
+    watch = Watch(np.ones(2), np.ones(2), before, belief=0.0)
+    watch, state = followed(watch, before, judged(-3.0, (22.0, 22.0), (90.0, 90.0)), policy)
+    assert watch.belief == -1.5
+    assert (state.status, state.center_xy, state.size_wh) == ("uncertain", (90.0, 90.0), (22.0, 22.0))
+    assert watch.candidate.center_xy == (90.0, 90.0)
+    lost = looked_for(dataclasses.replace(watch, belief=-2.5), judged(-3.0, center=(10.0, 10.0)), policy)
+    assert (lost.status, lost.center_xy, lost.size_wh) == ("lost", before.center_xy, before.size_wh)
+    nothing = judged(-6.0, center=(10.0, 10.0))
+    nothing = nothing._replace(state=dataclasses.replace(nothing.state, status="invalid"))
+    assert looked_for(watch, nothing, policy).status == "lost", "a place that was not found is not shown"
+
+
+def test_it_is_looked_for_before_it_is_lost(opened, monkeypatch):
+    """Early enough for what it only lost sight of; the box moves with the likeliest place, and goes back when lost."""
+    manifest, sessions = opened
+    policy = dataclasses.replace(manifest.strategies.loss, sought=0.5, lost=-1.25)
+    tracker = WatchedTracker(dataclasses.replace(manifest, strategies=Strategies(loss=policy)), sessions)
+    good = follow(tracker).box_xywh
+    searches, look = [], WatchedTracker._look
+    monkeypatch.setattr(WatchedTracker, "_look", lambda self, *rest: searches.append(1) or look(self, *rest))
+    counts, results = [], []
+    while not results or results[-1].status != "lost":
+        searches.clear()
+        results.append(tracker.update(scene(background=5)))
+        counts.append(len(searches))
+        assert len(results) < 15
+    assert (counts[0], counts[-1]) == (1, 5)
+    assert 5 in counts[:-1], "uncertain, and looked for"
+    assert results[-1].box_xywh == good
+    assert [result.ok for result in results] == [True] * (len(results) - 1) + [False]
 
 
 def test_the_search_has_run_before_the_first_init_returns(opened, monkeypatch):
