@@ -111,6 +111,26 @@ def export(checkpoint: Path | None, bundle: Path, model: str | None, batch: int)
 
 @main.command()
 @click.argument("bundle", type=PathArgument)
+@click.argument("fit", type=PathArgument)
+def loss(bundle: Path, fit: Path) -> None:
+    """Put the loss detection that was fitted to a BUNDLE's tracker into its manifest, in the place of another.
+
+    FIT is the JSON of `python -m siamtrt.training.loss_fit BUNDLE --data DIR -o FIT`. It must be of the same model and
+    of the same checkpoint, by its SHA-256: other weights have other scores. The tracker needs a proposal head and no
+    other strategy.
+
+    Graphs, calibration and engines stay as they are. `siamtrt export` writes the preset's loss detection again.
+
+    Example: siamtrt loss out/mine/bundle out/fit.json
+    """
+    from siamtrt.fitted_loss import put_into_bundle
+
+    put_into_bundle(fit, bundle)
+    click.echo(f"{bundle}: loss detection of {fit}")
+
+
+@main.command()
+@click.argument("bundle", type=PathArgument)
 @click.option("--fp32", "precision", flag_value="fp32", help="Keep single precision.")
 @click.option("--fp16", "precision", flag_value="fp16", default="fp16", help="Half precision inside (default).")
 @click.option("--int8", "precision", flag_value="int8", help="INT8 where the calibration allows it, else half.")

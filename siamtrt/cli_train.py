@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from siamtrt.cli_source import MOST_THREADS
+from siamtrt.consistency import can_batch
 
 if TYPE_CHECKING:
     from siamtrt.training.loop import Run
@@ -58,6 +59,7 @@ def train(config: Path, workers: int, threads: int | None, device: str, fresh: b
 
 
 def _report(run: Run, weights: Path) -> None:
+    from siamtrt.models.presets import get_preset
     from siamtrt.training.curve import PICTURE, TABLE
 
     steps = run.config.schedule.steps
@@ -67,4 +69,10 @@ def _report(run: Run, weights: Path) -> None:
     click.echo(f"{weights}: {steps} steps of {run.config.model}")
     for curve in filter(Path.exists, (run.folder / TABLE, run.folder / PICTURE)):
         click.echo(f"curve: {curve}")
-    click.echo(f"next: siamtrt export {weights} -o {run.folder / 'bundle'} --model {run.config.model}")
+    preset, bundle, fit = get_preset(run.config.model), run.folder / "bundle", run.folder / "fit.json"
+    click.echo(f"next: siamtrt export {weights} -o {bundle} --model {run.config.model}")
+    if can_batch(preset.decoding, preset.strategies):
+        click.echo(
+            f"loss detection for these weights: python -m siamtrt.training.loss_fit {bundle} --data VIDEOS -o {fit}; "
+            f"siamtrt loss {bundle} {fit}"
+        )

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import dacite
 
@@ -22,6 +22,7 @@ GRAPHS = ("template", "search")  # of every bundle; strategies may add others
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 Xcorr = Literal["native", "plugin", "plugin_aot"]
 TENSOR_DTYPES = ("float32", "float16", "int32", "int64", "int8", "uint8", "bool")
+Fields = TypeVar("Fields")
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,25 @@ def load_manifest(bundle: Path | str) -> Manifest:
 
 
 def _parse(raw: dict[str, Any], path: Path, again: str) -> Manifest:
-    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float, int: _as_int})
     try:
-        return dacite.from_dict(Manifest, raw, config)
-    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
+        return from_plain(Manifest, raw)
+    except ValueError as error:
         raise BundleError(
             "invalid manifest", received=f"{path}: {error}", expected=f"schema {SCHEMA_VERSION}", fix=again
         ) from error
+
+
+def from_plain(kind: type[Fields], raw: dict[str, Any]) -> Fields:
+    """A dataclass of what was read from JSON, strictly.
+
+    Raises:
+        ValueError: a field that is missing, unknown, of the wrong type or outside its range.
+    """
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: as_float, int: _as_int})
+    try:
+        return dacite.from_dict(kind, raw, config)
+    except (dacite.DaciteError, TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
 
 
 def as_float(value: object) -> object:

@@ -195,6 +195,13 @@ async def _many(connection):
         return [(await _next(viewer)).type for viewer in (connection, *others)]
 
 
+def _are_many(address):
+    """Whether there is room for that many; one too many is cut off, perhaps while it asks."""
+    with contextlib.suppress(aiohttp.ClientError):
+        return _asking(address, _many) == [aiohttp.WSMsgType.BINARY] * MOST_VIEWERS
+    return False
+
+
 def test_viewers_that_never_read_hold_up_nothing(monkeypatch):
     monkeypatch.setattr(view_module, "UNREAD_S", 1.0)
     size = (1280, 720)
@@ -216,7 +223,7 @@ def test_viewers_that_never_read_hold_up_nothing(monkeypatch):
         assert frames == sorted(set(frames))
         assert np.median(latencies) < 10  # its pictures take some 20 ms, and a viewer that waits takes seconds
         assert numbers[-1] - numbers[0] > 20  # of 40
-        assert wait_for(lambda: _asking(address, _many) == [aiohttp.WSMsgType.BINARY] * MOST_VIEWERS)
+        assert wait_for(lambda: _are_many(address))
         for viewer in stuck:  # they were sent away, for others to take their places
             assert wait_for(lambda viewer=viewer: _is_gone(viewer))
             viewer.close()

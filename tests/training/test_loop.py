@@ -153,6 +153,7 @@ def test_stopped_runs_save_and_go_on(folder, unbroken, stopping, monkeypatch):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert f"siamtrt export {output / WEIGHTS} " in result.stdout
+    assert f"siamtrt loss {output / 'bundle'} {output / 'fit.json'}" in result.stdout
     assert f"curve: {output / TABLE}" in result.stdout
     assert_same_run(output, unbroken[0])
 
