@@ -188,7 +188,7 @@ def main(bundle: Path | None, data: Path, videos: int, output: Path | None, seed
     Without BUNDLE it is the tracker that comes with siamtrt. The data is a folder with an annotations.json of the form
     "videos" (training/formats.py), or of sequences in any layout that `siamtrt eval` reads.
 
-    The last line goes into a preset; `loss` of the JSON into a bundle's manifest.json, below `strategies`.
+    The last line goes into a preset; `siamtrt loss BUNDLE fit.json` puts the JSON into a bundle.
 
     Example: python -m siamtrt.training.loss_fit out/mine/bundle --data train -o out/fit.json
     """
