@@ -57,11 +57,11 @@ RATIOS = (0.33, 0.5, 1.0, 2.0, 3.0)
 
 
 # Weights and thresholds from the training videos: docs/default_tracker.md.
-SMALL_LOSS = LossDetection(0.1466, 0.1484, 0.05982, 12.54, 0.7213, uncertain=1.0, lost=-1.25, regained=0.25)
+SMALL_LOSS = LossDetection(0.1466, 0.1484, 0.05982, 12.54, 0.7213, uncertain=1.0, lost=-1.0, regained=0.25)
 NANOTRACK_LOSS = {
-    1: LossDetection(0.3938, 0.3889, 0.1623, 9.385, 0.838, uncertain=1.0, lost=-1.5, regained=0.25),
-    2: LossDetection(0.2596, 1.089, 0.128, 35.59, 1.0026, uncertain=1.0, lost=-1.5, regained=0.25),
-    3: LossDetection(0.1786, 0.8779, 0.1063, 11.33, 1.0067, uncertain=1.0, lost=-1.5, regained=0.25),
+    1: LossDetection(0.3938, 0.3889, 0.1623, 9.385, 0.838, uncertain=1.0, lost=-1.0, regained=0.25),
+    2: LossDetection(0.2596, 1.089, 0.128, 35.59, 1.0026, uncertain=1.0, lost=-1.25, regained=0.25),
+    3: LossDetection(0.1786, 0.8779, 0.1063, 11.33, 1.0067, uncertain=1.0, lost=-1.25, regained=0.25),
 }
 
 

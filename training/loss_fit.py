@@ -23,7 +23,7 @@ from siamtrt.tracking import LossDetection
 from siamtrt.training.loss_evidence import FEWEST_VIDEOS, UNFITTED, Sample, Witness, collected, tracks_of
 
 WEIGHTS = ("score_weight", "psr_weight", "second_weight", "similarity_weight")
-RIDGE = 10.0
+RIDGE = 100.0
 FOLDS = FEWEST_VIDEOS
 FEWEST_SAMPLES = 50  # with the target, and without
 MOST_STEPS = 100  # of Newton's method, which takes about ten
