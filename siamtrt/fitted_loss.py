@@ -9,7 +9,7 @@ from pathlib import Path
 
 from siamtrt.consistency import can_batch
 from siamtrt.errors import SiamtrtError
-from siamtrt.manifest import Source, from_plain, load_manifest, save_manifest
+from siamtrt.manifest import Manifest, Source, from_plain, load_manifest, save_manifest
 from siamtrt.tracking import LossDetection
 
 FITTER = "python -m siamtrt.training.loss_fit"
@@ -43,13 +43,29 @@ def load_fitted_loss(path: Path) -> FittedLoss:
         ) from error
 
 
+def loss_for(manifest: Manifest, fit: Path) -> LossDetection:
+    """What was fitted to a bundle's tracker.
+
+    Raises:
+        SiamtrtError: see `load_fitted_loss`; it was fitted to another tracker.
+    """
+    fitted = load_fitted_loss(fit)
+    if (fitted.model, fitted.source.sha256) != (manifest.model, manifest.source.sha256):
+        raise SiamtrtError(
+            "loss detection of another tracker", received=f"{fit} of {_tracker(fitted.model, fitted.source)}",
+            expected=f"one of {_tracker(manifest.model, manifest.source)}",
+            fix=f"name its bundle, or fit it: {FITTER} BUNDLE --data DIR -o FIT",
+        )  # fmt: skip
+    return fitted.loss
+
+
 def put_into_bundle(fit: Path, bundle: Path) -> None:
     """Replace the loss detection in a bundle's manifest; nothing else changes.
 
     Raises:
         BundleError: see `load_manifest`.
-        SiamtrtError: see `load_fitted_loss`; the bundle's tracker cannot have loss detection, or not with these
-            numbers; they were fitted to another; the manifest cannot be written.
+        SiamtrtError: see `loss_for`; the bundle's tracker cannot have loss detection, or not with these numbers; the
+            manifest cannot be written.
     """
     manifest = load_manifest(bundle)
     if not can_batch(manifest.decoding, manifest.strategies):
@@ -57,19 +73,13 @@ def put_into_bundle(fit: Path, bundle: Path) -> None:
             "this tracker cannot have loss detection", received=f"{manifest.model}, {manifest.decoding.kind} head",
             expected="a proposal head and no other strategy", fix="name another bundle",
         )  # fmt: skip
-    fitted, again = load_fitted_loss(fit), f"fit again: {FITTER} {bundle} --data DIR -o {fit}"
-    if (fitted.model, fitted.source.sha256) != (manifest.model, manifest.source.sha256):
-        raise SiamtrtError(
-            "loss detection of another tracker", received=f"{fit} of {_tracker(fitted.model, fitted.source)}",
-            expected=f"one of {_tracker(manifest.model, manifest.source)}", fix=f"name its bundle, or {again}",
-        )  # fmt: skip
-    strategies = dataclasses.replace(manifest.strategies, loss=fitted.loss)
+    strategies = dataclasses.replace(manifest.strategies, loss=loss_for(manifest, fit))
     try:
         changed = dataclasses.replace(manifest, strategies=strategies)
     except ValueError as error:
         raise SiamtrtError(
             "loss detection with numbers that cannot be", received=f"{fit} ({error})",
-            expected="those that were fitted", fix=again,
+            expected="those that were fitted", fix=f"fit again: {FITTER} {bundle} --data DIR -o {fit}",
         ) from error
     save_manifest(changed, bundle)
 

@@ -115,7 +115,7 @@ def test_of_another_tracker(fails, bundle, fit, change):
     other, sha256 = ("toy", "100000000000") if "sha256" in change else ("nanotrack_v2", 12 * "0")
     assert message.startswith(
         f"loss detection of another tracker: received {fit} of {other} from none, sha256 {sha256}; "
-        f"expected one of toy from none, sha256 {12 * '0'}. Fix: name its bundle, or fit again"
+        f"expected one of toy from none, sha256 {12 * '0'}. Fix: name its bundle, or fit it: python"
     )
 
 
