@@ -128,7 +128,8 @@ def test_thresholds_do_not_keep_targets_from_sharing_a_search():
     [
         {"score_weight": -0.1}, {"psr_weight": -0.1}, {"second_weight": -1.0}, {"similarity_weight": math.inf},
         {"similarity": math.nan}, {"lost": math.nan}, {"sought": math.nan}, {"sought": -1.5}, {"sought": 1.5},
-        {"regained": math.inf}, {"lost": 2.0}, {"rate": 0.0}, {"rate": 1.1}, {"memory_rate": -0.1}, {"memory_rate": 1.1}, {"searches": 0}, {"rings": 0},
+        {"regained": math.inf}, {"lost": 2.0}, {"rate": 0.0}, {"rate": 1.1}, {"memory_rate": -0.1},
+        {"memory_rate": 1.1}, {"searches": 0}, {"rings": 0},
     ],
     ids=lambda change: "{}={}".format(*next(iter(change.items()))),
 )  # fmt: skip
