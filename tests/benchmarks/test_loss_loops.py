@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from loss_data import write_videos
+from loss_data import save_frames, write_videos
 from toy import save_toy, toy_models
 
 from siamtrt.benchmarks import loss_loops
@@ -57,13 +57,7 @@ def looped(opened):
 @pytest.fixture(scope="module")
 def film(short_video, tmp_path_factory):
     """The short video's beginning, nine frames of noise, and the beginning again, seen elsewhere."""
-    folder = tmp_path_factory.mktemp("film")
-    rng, names = np.random.default_rng(0), []
-    for number, frame in enumerate(short_video.frames):
-        names.append(str(folder / f"{number}.png"))
-        cv2.imwrite(names[-1], frame)
-    other = str(folder / "other.png")
-    cv2.imwrite(other, cv2.resize(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8), (480, 270)))
+    names, other = save_frames(short_video.frames, tmp_path_factory.mktemp("film"))
     own, again = (Clip(names[:count], short_video.boxes_xywh[:count]) for count in (8, 6))
     return Film("film", own, Clip([other] * 9, np.zeros((9, 4))), again, View(1.2, -40.0, 5.0))
 

@@ -48,3 +48,13 @@ def write_videos(folder: Path, count: int = 5, frames: int = 10) -> Path:
         videos.append({"name": f"video {video}", "frames": listed})
     (folder / "annotations.json").write_text(json.dumps({"videos": videos}), encoding="utf-8")
     return folder
+
+
+def save_frames(frames: Sequence[np.ndarray], folder: Path) -> tuple[list[str], str]:
+    """Files of the frames, and one of noise in another size."""
+    names = [str(folder / f"{number}.png") for number in range(len(frames))]
+    for name, frame in zip(names, frames, strict=True):
+        cv2.imwrite(name, frame)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 16, 3), dtype=np.uint8)
+    cv2.imwrite(other := str(folder / "other.png"), cv2.resize(noise, (480, 270)))
+    return names, other

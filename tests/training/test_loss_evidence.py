@@ -9,7 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from loss_data import evidence_of, write_videos
+from loss_data import evidence_of, save_frames, write_videos
 from toy import save_toy, toy_models
 
 from siamtrt.boxes import iou
@@ -68,13 +68,7 @@ def witness():
 @pytest.fixture(scope="module")
 def clips(short_video, tmp_path_factory):
     """The short video, and a foreign one of other size without its target."""
-    folder = tmp_path_factory.mktemp("clips")
-    rng, names = np.random.default_rng(0), []
-    for number, frame in enumerate(short_video.frames):
-        names.append(str(folder / f"{number}.png"))
-        cv2.imwrite(names[-1], frame)
-    other = str(folder / "other.png")
-    cv2.imwrite(other, cv2.resize(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8), (480, 270)))
+    names, other = save_frames(short_video.frames, tmp_path_factory.mktemp("clips"))
     return Clip(names, short_video.boxes_xywh), Clip([other] * 3, np.zeros((3, 4)))
 
 
