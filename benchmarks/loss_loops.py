@@ -21,13 +21,13 @@ from tqdm import tqdm
 from siamtrt.benchmarks.loss_scores import WITHIN_LOCKED, WITHIN_LOST, WatchedRun, absences_of, false_losses
 from siamtrt.benchmarks.loss_videos import Film, cut_films, whole_films
 from siamtrt.benchmarks.metrics import success_auc
-from siamtrt.errors import BoxError, FrameError, SiamtrtError, TrainingError
+from siamtrt.errors import BoxError, FrameError, SiamtrtError
 from siamtrt.files import require_place, write_whole
 from siamtrt.fitted_loss import FITTER, loss_for
 from siamtrt.runtime.state import TargetState
 from siamtrt.runtime.watched import Step, WatchedTracker, looked_for
 from siamtrt.tracking import LossDetection
-from siamtrt.training.loss_evidence import FEWEST_VIDEOS, tracks_of
+from siamtrt.training.loss_evidence import FEWEST_VIDEOS, tracks_of, unfollowed
 
 ENOUGH_NOTICED = 0.9  # of the disappearances, for thresholds to be chosen
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # by which `lost` is below `sought`, where none is named
@@ -103,10 +103,7 @@ def runs_of(tracker: Looped, film: Film, policies: Sequence[LossDetection]) -> l
                 tracker.init(frame, truth.tolist())
             truths.append(truth)
     except (FrameError, BoxError) as error:
-        raise TrainingError(
-            "a video that cannot be followed", received=f"{film.name} ({error.what}: {error.received})",
-            expected="frames of one size, a first box inside them", fix="correct or remove the video",
-        ) from error
+        raise unfollowed(film.name, error) from error
     return [
         WatchedRun(
             film.name, ("locked", *(state.status for state in several)),

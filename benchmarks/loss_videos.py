@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from siamtrt.benchmarks.cuts import FOREIGN_FRAMES, FRAMES_AFTER, FRAMES_BEFORE
-from siamtrt.training.loss_evidence import CHANGES, SCALES, SMALLEST_SIDE, Clip
+from siamtrt.training.loss_evidence import CHANGES, Clip, drawn_scale
 from siamtrt.training.tracks import Track
 
 RUNS = 2  # films of each kind a video
@@ -115,9 +115,8 @@ def _clip(track: Track, kind: int, backwards: bool, frames: int, chance: np.rand
     order = to_and_fro(count, frames)
     order = int(chance.integers(len(track.images) - count + 1)) + (count - 1 - order if backwards else order)
     boxes = track.boxes_xywh[order]
-    side = float(np.median(np.sqrt(boxes[:, 2:].prod(axis=1))))
-    scale = max(float(chance.choice(SCALES)), SMALLEST_SIDE / side)
-    return Clip([track.images[index] for index in order], boxes, CHANGES[kind % len(CHANGES)], min(scale, 1.0))
+    images = [track.images[index] for index in order]
+    return Clip(images, boxes, CHANGES[kind % len(CHANGES)], drawn_scale(boxes, chance))
 
 
 def to_and_fro(count: int, frames: int) -> np.ndarray:

@@ -176,13 +176,18 @@ def collected(witness: Witness, tracks: Sequence[Track], seed: int, progress: bo
                 try:
                     found = [*followed(witness, clip, cut, _foreign(other, rng)), *misplaced(witness, clip, rng)]
                 except (FrameError, BoxError) as error:
-                    raise TrainingError(
-                        "a video that cannot be followed", received=f"{track.group} ({error.what}: {error.received})",
-                        expected="frames of one size, a first box inside them", fix="correct or remove the video",
-                    ) from error
+                    raise unfollowed(track.group, error) from error
                 samples += [Sample(evidence, held, track.group) for evidence, held in found]
                 bar.update()
     return samples
+
+
+def unfollowed(video: str, error: FrameError | BoxError) -> TrainingError:
+    """What to raise where a tracker refuses a frame or the first box."""
+    return TrainingError(
+        "a video that cannot be followed", received=f"{video} ({error.what}: {error.received})",
+        expected="frames of one size, a first box inside them", fix="correct or remove the video",
+    )
 
 
 def _clip(track: Track, run: int, rng: np.random.Generator) -> Clip:
@@ -193,9 +198,13 @@ def _clip(track: Track, run: int, rng: np.random.Generator) -> Clip:
     images, boxes = [track.images[index] for index in order], track.boxes_xywh[order]
     if kind == 0:
         return Clip(images, boxes)
-    side = float(np.median(np.sqrt(boxes[:, 2:].prod(axis=1))))
-    scale = max(float(rng.choice(SCALES)), SMALLEST_SIDE / side)
-    return Clip(images, boxes, CHANGES[kind - 1], min(scale, 1.0))
+    return Clip(images, boxes, CHANGES[kind - 1], drawn_scale(boxes, rng))
+
+
+def drawn_scale(boxes_xywh: np.ndarray, rng: np.random.Generator) -> float:
+    """One of `SCALES`, or a larger one at which targets keep `SMALLEST_SIDE`; at most 1."""
+    side = float(np.median(np.sqrt(boxes_xywh[:, 2:].prod(axis=1))))
+    return min(max(float(rng.choice(SCALES)), SMALLEST_SIDE / side), 1.0)
 
 
 def _foreign(track: Track, rng: np.random.Generator) -> Clip:
