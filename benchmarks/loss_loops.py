@@ -25,7 +25,7 @@ from siamtrt.errors import BoxError, FrameError, SiamtrtError
 from siamtrt.files import require_place, write_whole
 from siamtrt.fitted_loss import FITTER, loss_for
 from siamtrt.runtime.state import TargetState
-from siamtrt.runtime.watched import Step, WatchedTracker, looked_for
+from siamtrt.runtime.watched import WatchedTracker, looked_for
 from siamtrt.tracking import LossDetection
 from siamtrt.training.loss_evidence import FEWEST_VIDEOS, tracks_of, unfollowed
 
@@ -34,17 +34,11 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)  # by which `lost` is below `sought`, w
 
 
 class Looped(WatchedTracker):
-    """Keeps what its last update came to, in `step`."""
+    """Says what its last update would have come to with other thresholds."""
 
-    step: Step
-
-    def _follow(self, *given: Any, **named: Any) -> Step:
-        self.step = super()._follow(*given, **named)
-        return self.step
-
-    def _seek(self, *given: Any, **named: Any) -> Step:
-        self.step = super()._seek(*given, **named)
-        return self.step
+    def state_with(self, policy: LossDetection) -> TargetState:
+        """With another `lost`."""
+        return looked_for(self._watch, policy) if self._watch and self._watch.candidate else self.state
 
     def with_policy(self, policy: LossDetection) -> Looped:
         """Another tracker with the same sessions, which are closed with this one.
@@ -98,7 +92,7 @@ def runs_of(tracker: Looped, film: Film, policies: Sequence[LossDetection]) -> l
         for frame, truth in film.frames():
             if truths:
                 tracker.update(frame)
-                states.append([state_with(tracker.step, policy) for policy in policies])
+                states.append([tracker.state_with(policy) for policy in policies])
             else:
                 tracker.init(frame, truth.tolist())
             truths.append(truth)
@@ -111,11 +105,6 @@ def runs_of(tracker: Looped, film: Film, policies: Sequence[LossDetection]) -> l
         )
         for several in zip(*states, strict=True)
     ]  # fmt: skip
-
-
-def state_with(step: Step, policy: LossDetection) -> TargetState:
-    """What an update comes to with another `lost`."""
-    return looked_for(step.watch, step.best, policy) if step.watch.candidate else step.state
 
 
 def measured(

@@ -95,7 +95,7 @@ def followed(watch: Watch, before: TargetState, found: Judged, policy: LossDetec
     watch = believed(watch, found, policy)
     if watch.belief < policy.sought:
         watch = dataclasses.replace(watch, candidate=found.state, promising=False, position=0, sought_frames=0)
-        return watch, looked_for(watch, found, policy)
+        return watch, looked_for(watch, policy)
     if found.log_odds < 0:
         return watch, dataclasses.replace(found.state, size_wh=before.size_wh, status="uncertain")
     watch = dataclasses.replace(watch, recent=blended(watch.recent, found.signature, policy.memory_rate))
@@ -109,11 +109,12 @@ def believed(watch: Watch, found: Judged, policy: LossDetection) -> Watch:
     return dataclasses.replace(watch, belief=(1 - policy.rate) * watch.belief + policy.rate * found.log_odds)
 
 
-def looked_for(watch: Watch, best: Judged, policy: LossDetection) -> TargetState:
+def looked_for(watch: Watch, policy: LossDetection) -> TargetState:
     """The state of a target that is looked for: at the likeliest place, or, lost, where it was last beyond doubt."""
-    if watch.belief < policy.lost or best.state.status == "invalid":
-        return dataclasses.replace(watch.good, score=best.state.score, status="lost")
-    return dataclasses.replace(best.state, status="uncertain")
+    assert watch.candidate is not None  # while it is looked for
+    if watch.belief < policy.lost or watch.candidate.status == "invalid":
+        return dataclasses.replace(watch.good, score=watch.candidate.score, status="lost")
+    return dataclasses.replace(watch.candidate, status="uncertain")
 
 
 def regained(watch: Watch, found: Judged) -> Watch:
@@ -232,7 +233,7 @@ class WatchedTracker(Tracker):
             sought_frames=watch.sought_frames + 1,
         )  # fmt: skip
         watch = believed(watch, best, policy)
-        return Step(watch, looked_for(watch, best, policy), best, [kept, *fresh])
+        return Step(watch, looked_for(watch, policy), best, [kept, *fresh])
 
     def _offered(self, frame: np.ndarray, target: Target) -> list[TargetState]:
         """States at the first few of the detector's boxes."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from siamtrt.cli_source import MOST_THREADS
-from siamtrt.consistency import can_batch
 
 if TYPE_CHECKING:
     from siamtrt.training.loop import Run
@@ -59,6 +58,7 @@ def train(config: Path, workers: int, threads: int | None, device: str, fresh: b
 
 
 def _report(run: Run, weights: Path) -> None:
+    from siamtrt.consistency import can_batch
     from siamtrt.models.presets import get_preset
     from siamtrt.training.curve import PICTURE, TABLE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siamtrt.consistency import can_batch
-from siamtrt.errors import SiamtrtError
+from siamtrt.errors import SiamtrtError, TrainingError
 from siamtrt.manifest import Manifest, Source, from_plain, load_manifest, save_manifest
 from siamtrt.tracking import LossDetection
 
@@ -22,6 +22,15 @@ class FittedLoss:
     model: str
     source: Source
     loss: LossDetection
+
+
+def require_able(manifest: Manifest) -> None:
+    """Raise `TrainingError` for a tracker that cannot have loss detection: no proposal head, or another strategy."""
+    if not can_batch(manifest.decoding, manifest.strategies):
+        raise TrainingError(
+            "this tracker cannot have loss detection", received=f"{manifest.model}, {manifest.decoding.kind} head",
+            expected="a proposal head and no other strategy", fix="name another bundle",
+        )  # fmt: skip
 
 
 def load_fitted_loss(path: Path) -> FittedLoss:
@@ -68,11 +77,7 @@ def put_into_bundle(fit: Path, bundle: Path) -> None:
             manifest cannot be written.
     """
     manifest = load_manifest(bundle)
-    if not can_batch(manifest.decoding, manifest.strategies):
-        raise SiamtrtError(
-            "this tracker cannot have loss detection", received=f"{manifest.model}, {manifest.decoding.kind} head",
-            expected="a proposal head and no other strategy", fix="name another bundle",
-        )  # fmt: skip
+    require_able(manifest)
     strategies = dataclasses.replace(manifest.strategies, loss=loss_for(manifest, fit))
     try:
         changed = dataclasses.replace(manifest, strategies=strategies)

@@ -18,8 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from siamtrt.boxes import iou
-from siamtrt.consistency import can_batch
 from siamtrt.errors import BoxError, FrameError, TrainingError
+from siamtrt.fitted_loss import require_able
 from siamtrt.manifest import Manifest
 from siamtrt.runtime.evidence import Evidence, blended
 from siamtrt.runtime.search import ORDINARY
@@ -103,15 +103,11 @@ class Witness(WatchedTracker):
     """Follows as a plain `Tracker` does, and says of every box what a `WatchedTracker` judges it by.
 
     Raises:
-        TrainingError: the bundle cannot have `LossDetection`: no proposal head, or another strategy.
+        TrainingError: see `require_able`.
     """
 
     def __init__(self, manifest: Manifest, sessions: Mapping[str, Session]) -> None:
-        if not can_batch(manifest.decoding, manifest.strategies):
-            raise TrainingError(
-                "this tracker cannot have loss detection", received=f"{manifest.model}, {manifest.decoding.kind} head",
-                expected="a proposal head and no other strategy", fix="name another bundle",
-            )  # fmt: skip
+        require_able(manifest)
         super().__init__(manifest, sessions)
         self.policy = manifest.strategies.loss or UNFITTED
 

@@ -365,11 +365,11 @@ def test_what_is_looked_for_is_uncertain_until_no_place_is_likely():
     assert watch.belief == -1.5
     assert (state.status, state.center_xy, state.size_wh) == ("uncertain", (90.0, 90.0), (22.0, 22.0))
     assert watch.candidate.center_xy == (90.0, 90.0)
-    lost = looked_for(dataclasses.replace(watch, belief=-2.5), judged(-3.0, center=(10.0, 10.0)), policy)
+    elsewhere = judged(-3.0, center=(10.0, 10.0)).state
+    lost = looked_for(dataclasses.replace(watch, belief=-2.5, candidate=elsewhere), policy)
     assert (lost.status, lost.center_xy, lost.size_wh) == ("lost", before.center_xy, before.size_wh)
-    nothing = judged(-6.0, center=(10.0, 10.0))
-    nothing = nothing._replace(state=dataclasses.replace(nothing.state, status="invalid"))
-    assert looked_for(watch, nothing, policy).status == "lost", "a place that was not found is not shown"
+    nothing = dataclasses.replace(watch, candidate=dataclasses.replace(elsewhere, status="invalid"))
+    assert looked_for(nothing, policy).status == "lost", "a place that was not found is not shown"
 
 
 def test_it_is_looked_for_before_it_is_lost(opened, monkeypatch):

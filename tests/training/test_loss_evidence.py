@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 from loss_data import evidence_of, save_frames, write_videos
-from toy import save_toy, toy_models
 
 from siamtrt.boxes import iou
 from siamtrt.errors import TrainingError
@@ -190,16 +189,6 @@ def test_runs_of_a_video(monkeypatch):
         collected(None, tracks, seed)
         again = [(list(clip.images), clip.scale, cut, foreign.images, foreign.change) for clip, cut, foreign in runs]
         assert (again == first) is same
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return save_toy(toy_models(), tmp_path_factory.mktemp("toy") / "toy")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def test_the_same_evidence_from_the_same_seed(toy, data, monkeypatch):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from loss_data import evidence_of, known_samples, write_videos
-from toy import save_toy, toy_models
 from training_data import write_training
 
 from siamtrt.default_tracker import default_bundle
@@ -166,16 +165,6 @@ def test_row_is_the_policy(policy):
     assert call.func.id == "LossDetection"
     assert LossDetection(**{word.arg: ast.literal_eval(word.value) for word in call.keywords}) == policy
     assert "rings" not in as_row(policy), "what is as usual is left out"
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return save_toy(toy_models(), tmp_path_factory.mktemp("toy") / "toy")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def command(*arguments):
